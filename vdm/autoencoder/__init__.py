@@ -1,0 +1,1 @@
+"""The latent compressor: video to latents of unit variance and back."""

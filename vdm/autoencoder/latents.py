@@ -1,0 +1,79 @@
+"""What scale latents have: a shift and a scale per channel that give every channel zero mean and unit variance."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdm.types import Latents
+from vdm.utils.tensors import expand_as
+
+
+class LatentNormalizer(nn.Module):
+    """Per-channel standardisation of raw autoencoder latents, with constants measured once after training.
+
+    Args:
+        num_channels: Latent channels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_channels))
+        self.register_buffer("std", torch.ones(num_channels))
+
+    def set(self, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:
+        """Take over measured statistics of raw latents.
+
+        Raises:
+            ValueError: If the shapes differ from the number of channels.
+        """
+        if mean.shape != self.mean.shape or std.shape != self.std.shape:
+            raise ValueError(
+                f"got statistics of shape {tuple(mean.shape)} and {tuple(std.shape)}, expected {tuple(self.mean.shape)}"
+            )
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def normalize(self, raw: Latents) -> Latents:
+        """Raw latents to unit variance."""
+        return (raw - self._per_channel(self.mean, raw)) / self._per_channel(self.std, raw)
+
+    def denormalize(self, latents: Latents) -> Latents:
+        """The inverse of :meth:`normalize`."""
+        return latents * self._per_channel(self.std, latents) + self._per_channel(self.mean, latents)
+
+    @staticmethod
+    def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+        return expand_as(values.to(like.dtype), like.transpose(0, 1)).transpose(0, 1)
+
+
+class LatentStatistics:
+    """Streaming per-channel mean and standard deviation in float64, over clips that do not fit in memory at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def update(self, raw: Latents) -> None:
+        """Add a batch of raw latents."""
+        values = raw.detach().double().transpose(0, 1).flatten(1)
+        self.count += values.shape[1]
+        self.total = self.total + values.sum(1)
+        self.squares = self.squares + values.square().sum(1)
+
+    def mean_and_std(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+        """The statistics of all latents so far, float32.
+
+        Raises:
+            ValueError: If nothing was added.
+        """
+        if not isinstance(self.total, Tensor) or not isinstance(self.squares, Tensor):
+            raise ValueError("got no latents, expected at least one batch")
+        mean = self.total / self.count
+        variance = (self.squares / self.count - mean.square()).clamp_min(1e-12)
+        return mean.float(), variance.sqrt().float()

@@ -1,0 +1,118 @@
+"""Causal 3D convolution: how a convolution over time runs on a clip in pieces and gives the same result."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+Volume = Float[Tensor, "b c t h w"]
+
+
+class StreamState:
+    """What causal layers remember between the chunks of one clip: the last frames that each of them has seen.
+
+    Nothing is hidden in the modules: a fresh state starts a new clip, and a copy of a state is a point to go back to.
+    Layers replace entries and never write into the tensors, so a shallow copy is enough.
+    """
+
+    def __init__(self, memory: dict[nn.Module, Tensor | None] | None = None) -> None:
+        self._memory = dict(memory or {})
+
+    def copy(self) -> StreamState:
+        """An independent continuation of the same past."""
+        return StreamState(self._memory)
+
+    def has_started(self, layer: nn.Module) -> bool:
+        """Whether the layer has already seen a chunk."""
+        return layer in self._memory
+
+    def recall(self, layer: nn.Module) -> Tensor | None:
+        """The layer's memory of the past; None if there is none."""
+        return self._memory.get(layer)
+
+    def remember(self, layer: nn.Module, value: Tensor | None) -> None:
+        """Replace the layer's memory."""
+        self._memory[layer] = value
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of tensors remembered."""
+        return sum(v.numel() * v.element_size() for v in self._memory.values() if v is not None)
+
+
+class CausalConv3d(nn.Conv3d):
+    """A 3D convolution whose output at a frame depends on that frame and earlier ones only.
+
+    In space it is zero-padded to keep the size (divided by the stride). Before the first frame, time is continued by
+    repeating that frame, as if the clip had been a still image until then.
+
+    With a temporal stride ``s`` the first frame gives the first output frame and every further ``s`` frames one more;
+    a chunk after the first must hold a multiple of ``s`` frames.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Odd sizes (time, height, width).
+        stride: (time, height, width).
+        bias: Whether to add a learned offset.
+
+    Raises:
+        ValueError: If a spatial kernel size is even, or the temporal stride exceeds the kernel size.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int, int],
+        stride: tuple[int, int, int] = (1, 1, 1),
+        bias: bool = True,
+    ) -> None:
+        kt, kh, kw = kernel_size
+        if kh % 2 == 0 or kw % 2 == 0:
+            raise ValueError(f"got kernel_size={kernel_size}, expected odd height and width")
+        if stride[0] > kt:
+            raise ValueError(f"got temporal stride {stride[0]}, expected at most the kernel size {kt}")
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding=(0, kh // 2, kw // 2), bias=bias)
+
+    def forward(self, x: Volume, state: StreamState | None = None) -> Volume:  # type: ignore[override]
+        """Convolve a clip, or the next chunk of one.
+
+        Args:
+            x: The clip or chunk.
+            state: The past of the clip, advanced by this call; None convolves a whole clip.
+
+        Raises:
+            ValueError: If a later chunk does not hold a multiple of the temporal stride.
+        """
+        kt, st = self.kernel_size[0], self.stride[0]
+        if kt == 1:
+            return super().forward(x)
+        if state is None or not state.has_started(self):
+            past: Tensor | None = x[:, :, :1].expand(-1, -1, kt - 1, -1, -1)
+        else:
+            past = state.recall(self)
+            if x.shape[2] % st:
+                raise ValueError(f"got a chunk of {x.shape[2]} frames, expected a multiple of {st}")
+        joined = x if past is None else torch.cat([past, x], dim=2)
+        if state is not None:
+            keep = kt - st
+            # The kept frames are copied, so that a state does not hold the whole chunk in memory.
+            state.remember(self, joined[:, :, -keep:].clone() if keep else None)
+        return super().forward(joined)
+
+
+def space_to_depth(x: Volume, size: int) -> Volume:
+    """Move ``size`` x ``size`` squares of pixels into channels."""
+    b, c, t, h, w = x.shape
+    folded = functional.pixel_unshuffle(x.transpose(1, 2).reshape(b * t, c, h, w), size)
+    return folded.unflatten(0, (b, t)).transpose(1, 2)
+
+
+def depth_to_space(x: Volume, size: int) -> Volume:
+    """The inverse of :func:`space_to_depth`."""
+    b, c, t, h, w = x.shape
+    unfolded = functional.pixel_shuffle(x.transpose(1, 2).reshape(b * t, c, h, w), size)
+    return unfolded.unflatten(0, (b, t)).transpose(1, 2)

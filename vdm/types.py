@@ -1,0 +1,113 @@
+"""What passes between the parts: the conditioning record and the two call signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Latents = Float[Tensor, "b c t h w"]
+Video = Float[Tensor, "b 3 t h w"]
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""``denoise(xt, t) -> x0``: an estimate of the clean latents; conditioning is inside."""
+
+
+@dataclass
+class Conditioning:
+    """Everything a network may be told besides the noisy latents and the noise level.
+
+    Every field is optional and batch first. A network raises if it is handed a field that it does
+    not read, or lacks one that it needs (see :meth:`check`).
+    """
+
+    text: Float[Tensor, "b n d"] | None = None
+    """Text-encoder states."""
+    text_mask: Float[Tensor, "b n"] | None = None
+    """1 where a text token is valid."""
+    pooled_text: Float[Tensor, "b d"] | None = None
+    """One vector for the whole text."""
+    image: Float[Tensor, "b m d"] | None = None
+    """Image-encoder tokens."""
+    label: Int[Tensor, " b"] | None = None
+    """Class labels."""
+    given: Float[Tensor, "b c t h w"] | None = None
+    """Latents of the given frames or region, in the scale the network was trained with."""
+    given_mask: Float[Tensor, "b 1 t h w"] | None = None
+    """1 where given."""
+    fps: Float[Tensor, " b"] | None = None
+    motion_bucket: Float[Tensor, " b"] | None = None
+    noise_aug: Float[Tensor, " b"] | None = None
+    size: Float[Tensor, "b 2"] | None = None
+    """Height and width in pixels."""
+    guidance: Float[Tensor, " b"] | None = None
+    """Embedded guidance scale."""
+    token_times: Float[Tensor, "b t"] | None = None
+    """Noise time per latent frame, where it varies."""
+    flow: Float[Tensor, "b 2 t h w"] | None = None
+    """Optical flow, pixels per frame."""
+    camera: Float[Tensor, "b 6 t h w"] | None = None
+    """Pluecker rays."""
+
+    def present(self) -> dict[str, Tensor]:
+        """The fields that are set, by name."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in values if value is not None}
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Conditioning:
+        """Apply a function to every field that is set."""
+        return Conditioning(**{name: function(value) for name, value in self.present().items()})
+
+    def select(self, index: slice | Sequence[int] | Tensor) -> Conditioning:
+        """The conditioning of some samples of the batch."""
+        index = torch.as_tensor(index) if not isinstance(index, slice) else index
+        return self.map(lambda value: value[index])
+
+    def replace(self, **changes: Tensor | None) -> Conditioning:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to(self, *args: Any, **kwargs: Any) -> Conditioning:
+        """Move every field; a dtype changes floating-point fields only."""
+        def move(value: Tensor) -> Tensor:
+            moved = value.to(*args, **kwargs)
+            return moved if value.is_floating_point() else moved.to(value.dtype)
+
+        return self.map(move)
+
+    def check(self, network: str, reads: set[str], needs: set[str]) -> None:
+        """Refuse fields that a network would ignore, and the absence of those it needs.
+
+        Args:
+            network: Name of the network, for the message.
+            reads: Fields that the network can read.
+            needs: Fields that the network cannot do without.
+
+        Raises:
+            ValueError: If a field is surplus or missing.
+        """
+        have = set(self.present())
+        if surplus := sorted(have - reads):
+            raise ValueError(
+                f"{network} does not read {', '.join(surplus)}; it reads: {', '.join(sorted(reads)) or 'nothing'}"
+            )
+        if missing := sorted(needs - have):
+            raise ValueError(f"{network} needs {', '.join(missing)}; got: {', '.join(sorted(have)) or 'nothing'}")
+
+    @staticmethod
+    def cat(parts: Sequence[Conditioning]) -> Conditioning:
+        """Join conditionings along the batch; all must set the same fields."""
+        names = [set(part.present()) for part in parts]
+        if any(name != names[0] for name in names):
+            raise ValueError(f"cannot join conditionings with different fields: {[sorted(n) for n in names]}")
+        return Conditioning(**{n: torch.cat([getattr(part, n) for part in parts]) for n in sorted(names[0])})
+
+
+class Network(Protocol):
+    """A denoising network: noisy latents, noise level in its own units, conditioning -> raw output."""
+
+    def __call__(self, x: Latents, c_noise: Float[Tensor, " b"], cond: Conditioning) -> Latents: ...

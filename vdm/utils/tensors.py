@@ -1,0 +1,25 @@
+"""Broadcasting helpers: the one place that indexes with ``None``."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+def expand_as(values: Shaped[Tensor, " b"], like: Shaped[Tensor, "b ..."]) -> Tensor:
+    """Append singleton axes to a per-sample vector so that it broadcasts over ``like``."""
+    return values.reshape(values.shape[0], *(1,) * (like.ndim - 1))
+
+
+def masked_mean(values: Tensor, mask: Tensor | None = None) -> Float[Tensor, " b"]:
+    """Mean per sample over all other axes, over the entries where ``mask`` is 1.
+
+    Args:
+        values: ``(b, ...)``.
+        mask: Broadcastable to ``values``; no mask means everything counts.
+    """
+    if mask is None:
+        return values.flatten(1).mean(1)
+    mask = mask.expand_as(values).to(values.dtype)
+    total = mask.flatten(1).sum(1).clamp_min(1)
+    return (values * mask).flatten(1).sum(1) / total

@@ -1,0 +1,66 @@
+"""Which instant a frame and a latent frame stand for: the one owner of seconds, frames and latent frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """A clip's time axis.
+
+    A causal video autoencoder with temporal stride ``s`` maps the first frame to the first latent frame and every
+    further group of ``s`` frames to one more; a last group that is not full is completed by repeating the last frame and
+    cut off again after decoding. So any number of frames goes in and the same number comes out.
+
+    Args:
+        num_frames: Frames in the clip.
+        fps: Frames per second.
+        stride: Frames per latent frame, after the first.
+
+    Raises:
+        ValueError: If there is no frame, or a rate or stride is not positive.
+    """
+
+    num_frames: int
+    fps: float = 8.0
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ValueError(f"got num_frames={self.num_frames}, expected at least 1")
+        if not self.fps > 0:
+            raise ValueError(f"got fps={self.fps}, expected more than 0")
+        if self.stride < 1:
+            raise ValueError(f"got stride={self.stride}, expected at least 1")
+
+    @classmethod
+    def from_seconds(cls, seconds: float, fps: float, stride: int = 1) -> TimeGrid:
+        """The grid whose frames cover ``seconds``: the nearest whole number of frames, at least one."""
+        return cls(max(1, round(seconds * fps)), fps, stride)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clip: every frame is shown for ``1 / fps`` seconds."""
+        return self.num_frames / self.fps
+
+    @property
+    def num_latent_frames(self) -> int:
+        """Latent frames, the first frame having one of its own."""
+        return 1 + -(-(self.num_frames - 1) // self.stride)
+
+    @property
+    def padded_frames(self) -> int:
+        """The nearest number of frames at or above ``num_frames`` that fills every latent frame."""
+        return 1 + (self.num_latent_frames - 1) * self.stride
+
+    def frames_of(self, latent_frame: int) -> range:
+        """Frames that a latent frame stands for, without padding."""
+        if latent_frame == 0:
+            return range(1)
+        start = 1 + (latent_frame - 1) * self.stride
+        return range(start, min(start + self.stride, self.num_frames))
+
+    def instants(self) -> list[float]:
+        """Start of every frame, in seconds."""
+        return [frame / self.fps for frame in range(self.num_frames)]
