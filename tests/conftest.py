@@ -1,0 +1,41 @@
+"""Runs every test with the package's annotations checked, shapes included, and from fixed seeds.
+
+Within one signature an axis name stands for one size: an output with other channels than the input is
+``"b c_out t h w"``, a size that nothing else shares is ``_`` or ``...``. What must run without the checks
+(``torch.compile(fullgraph=True)``) goes into a subprocess.
+"""
+
+import os
+
+import pytest
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+install_import_hook("vdm", "typecheck.check")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests marked ``gpu`` on a machine without one."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        config.hook.pytest_deselected(items=marked)
+        items[:] = [item for item in items if item not in marked]
+
+
+@pytest.fixture(autouse=True)
+def _seed_everything() -> None:
+    """A test that draws from a global generator draws the same on every run."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
