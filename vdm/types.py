@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Latents = Float[Tensor, "b c t h w"]
-Video = Float[Tensor, "b 3 t h w"]
+Video = Float[Tensor, "b 3 frames height width"]
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """``denoise(xt, t) -> x0``: an estimate of the clean latents; conditioning is inside."""
@@ -73,6 +73,7 @@ class Conditioning:
 
     def to(self, *args: Any, **kwargs: Any) -> Conditioning:
         """Move every field; a dtype changes floating-point fields only."""
+
         def move(value: Tensor) -> Tensor:
             moved = value.to(*args, **kwargs)
             return moved if value.is_floating_point() else moved.to(value.dtype)
@@ -96,15 +97,21 @@ class Conditioning:
                 f"{network} does not read {', '.join(surplus)}; it reads: {', '.join(sorted(reads)) or 'nothing'}"
             )
         if missing := sorted(needs - have):
-            raise ValueError(f"{network} needs {', '.join(missing)}; got: {', '.join(sorted(have)) or 'nothing'}")
+            raise ValueError(
+                f"{network} needs {', '.join(missing)}; got: {', '.join(sorted(have)) or 'nothing'}"
+            )
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
         """Join conditionings along the batch; all must set the same fields."""
         names = [set(part.present()) for part in parts]
         if any(name != names[0] for name in names):
-            raise ValueError(f"cannot join conditionings with different fields: {[sorted(n) for n in names]}")
-        return Conditioning(**{n: torch.cat([getattr(part, n) for part in parts]) for n in sorted(names[0])})
+            raise ValueError(
+                f"cannot join conditionings with different fields: {[sorted(n) for n in names]}"
+            )
+        return Conditioning(
+            **{n: torch.cat([getattr(part, n) for part in parts]) for n in sorted(names[0])}
+        )
 
 
 class Network(Protocol):

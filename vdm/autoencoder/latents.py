@@ -44,7 +44,9 @@ class LatentNormalizer(nn.Module):
 
     def denormalize(self, latents: Latents) -> Latents:
         """The inverse of :meth:`normalize`."""
-        return latents * self._per_channel(self.std, latents) + self._per_channel(self.mean, latents)
+        return latents * self._per_channel(self.std, latents) + self._per_channel(
+            self.mean, latents
+        )
 
     @staticmethod
     def _per_channel(values: Tensor, like: Tensor) -> Tensor:

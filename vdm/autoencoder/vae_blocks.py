@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vdm.layers.conv import CausalConv3d, StreamState, Volume
+from vdm.layers.resample import Upsample
 
 
 class ChannelNorm(nn.Module):
@@ -60,7 +61,12 @@ class CausalStack(nn.ModuleList):
     def reach(self) -> float:
         """How far, in input positions, an output position looks to each side in space."""
         total, scale = 0.0, 1.0
-        for conv in (m for m in self.modules() if isinstance(m, CausalConv3d)):
-            total += (conv.kernel_size[1] // 2) * scale
-            scale *= conv.stride[1]
+        for layer in self.modules():
+            if isinstance(layer, CausalConv3d):
+                total += (layer.kernel_size[1] // 2) * scale
+                scale *= layer.stride[1]
+            if isinstance(layer, Upsample):
+                # Its convolution, visited next, still works at the coarse scale.
+                total += (layer.conv.kernel_size[1] // 2) * scale * (1 - 1 / layer.stride[1])
+                scale /= layer.stride[1]
         return total

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-Volume = Float[Tensor, "b c t h w"]
+Volume = Float[Tensor, "b _ _ _ _"]
 
 
 class StreamState:
@@ -74,8 +74,12 @@ class CausalConv3d(nn.Conv3d):
         if kh % 2 == 0 or kw % 2 == 0:
             raise ValueError(f"got kernel_size={kernel_size}, expected odd height and width")
         if stride[0] > kt:
-            raise ValueError(f"got temporal stride {stride[0]}, expected at most the kernel size {kt}")
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding=(0, kh // 2, kw // 2), bias=bias)
+            raise ValueError(
+                f"got temporal stride {stride[0]}, expected at most the kernel size {kt}"
+            )
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding=(0, kh // 2, kw // 2), bias=bias
+        )
 
     def forward(self, x: Volume, state: StreamState | None = None) -> Volume:  # type: ignore[override]
         """Convolve a clip, or the next chunk of one.

@@ -44,7 +44,9 @@ class Upsample(nn.Module):
         super().__init__()
         self.stride = stride
         size = 3 if stride[1:] != (1, 1) else 1
-        self.conv = CausalConv3d(in_channels, out_channels * stride[0] * stride[1] * stride[2], (1, size, size))
+        self.conv = CausalConv3d(
+            in_channels, out_channels * stride[0] * stride[1] * stride[2], (1, size, size)
+        )
 
     def forward(self, x: Volume, state: StreamState | None = None) -> Volume:
         """Multiply the axes; ``t`` frames at the start of a clip become ``1 + (t - 1) * stride[0]``."""

@@ -22,7 +22,9 @@ def configurable(cls: T) -> T:
         bound.apply_defaults()
         init(self, *args, **kwargs)
         if type(self) is cls:
-            object.__setattr__(self, "_init_args", {k: v for k, v in list(bound.arguments.items())[1:]})
+            object.__setattr__(
+                self, "_init_args", {k: v for k, v in list(bound.arguments.items())[1:]}
+            )
 
     cls.__init__ = wrapper  # type: ignore[misc]
     return cls
@@ -45,19 +47,24 @@ def describe(value: Any) -> Any:
     elif hasattr(value, "_init_args"):
         arguments = value._init_args
     else:
-        raise TypeError(f"cannot describe a {type(value).__name__}: mark its class @configurable or make it a dataclass")
+        raise TypeError(
+            f"cannot describe a {type(value).__name__}: mark its class @configurable or make it a dataclass"
+        )
     path = f"{type(value).__module__}.{type(value).__qualname__}"
-    return {"class_path": path, "init_args": {name: describe(item) for name, item in arguments.items()}}
+    return {
+        "class_path": path,
+        "init_args": {name: describe(item) for name, item in arguments.items()},
+    }
 
 
 def build(description: Any) -> Any:
-    """The inverse of :func:`describe`. Only classes of this package are ever built.
+    """The inverse of :func:`describe`. Only classes of this package are ever built; sequences are tuples.
 
     Raises:
         ValueError: If a class path leads outside the package or does not exist, or an argument is unknown.
     """
     if isinstance(description, list):
-        return [build(item) for item in description]
+        return tuple(build(item) for item in description)
     if not isinstance(description, dict):
         return description
     if set(description) - {"class_path", "init_args"} or "class_path" not in description:

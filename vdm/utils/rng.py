@@ -39,7 +39,9 @@ class SampleNoise:
 
     def draw(self, shape: Sequence[int]) -> Tensor:
         """Noise of shape ``(len(seeds), *shape)``, float32 on the CPU."""
-        return torch.stack([torch.randn(*shape, generator=generator) for generator in self.generators])
+        return torch.stack(
+            [torch.randn(*shape, generator=generator) for generator in self.generators]
+        )
 
     def __call__(self, like: Tensor) -> Tensor:
         """Noise with the shape, dtype and device of ``like`` ``(b, ...)``.
@@ -48,5 +50,7 @@ class SampleNoise:
             ValueError: If the batch is not the number of seeds.
         """
         if len(like) != len(self.generators):
-            raise ValueError(f"got a batch of {len(like)}, expected {len(self.generators)}: one seed per sample")
+            raise ValueError(
+                f"got a batch of {len(like)}, expected {len(self.generators)}: one seed per sample"
+            )
         return self.draw(like.shape[1:]).to(like)
