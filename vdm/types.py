@@ -94,7 +94,8 @@ class Conditioning:
         have = set(self.present())
         if surplus := sorted(have - reads):
             raise ValueError(
-                f"{network} does not read {', '.join(surplus)}; it reads: {', '.join(sorted(reads)) or 'nothing'}"
+                f"{network} does not read {', '.join(surplus)}; "
+                f"it reads: {', '.join(sorted(reads)) or 'nothing'}"
             )
         if missing := sorted(needs - have):
             raise ValueError(
@@ -115,6 +116,8 @@ class Conditioning:
 
 
 class Network(Protocol):
-    """A denoising network: noisy latents, noise level in its own units, conditioning -> raw output."""
+    """A denoising network."""
 
-    def __call__(self, x: Latents, c_noise: Float[Tensor, " b"], cond: Conditioning) -> Latents: ...
+    def __call__(self, x: Latents, c_noise: Float[Tensor, " b"], cond: Conditioning) -> Latents:
+        """Noisy latents, noise level in the network's own units, conditioning -> raw output."""
+        ...

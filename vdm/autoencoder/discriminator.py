@@ -11,15 +11,17 @@ from vdm.types import Video
 class VideoDiscriminator(nn.Module):
     """A strided 3D convolutional network that scores patches of a clip.
 
-    It has no normalisation: with batch statistics, a clip's score would depend on its neighbours in the batch.
+    It has no normalisation: with batch statistics, a clip's score would depend on its neighbours in
+    the batch.
 
     Args:
         width: Channels behind the first convolution; each further one doubles them.
-        depth: Strided convolutions; each halves height and width, all but the first also halve time.
+        depth: Strided convolutions; each halves height and width, all but the first also halve
+            time.
 
     Source:
-        Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks", arXiv:1611.07004, section
-        3.2.2, extended in time.
+        Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks",
+        arXiv:1611.07004, section 3.2.2, extended in time.
     """
 
     def __init__(self, width: int = 32, depth: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""What scale latents have: a shift and a scale per channel that give every channel zero mean and unit variance."""
+"""What scale latents have: shift and scale per channel, to zero mean and unit variance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vdm.utils.tensors import expand_as
 
 
 class LatentNormalizer(nn.Module):
-    """Per-channel standardisation of raw autoencoder latents, with constants measured once after training.
+    """Per-channel standardisation of raw latents, with constants measured once after training.
 
     Args:
         num_channels: Latent channels.
@@ -33,7 +33,8 @@ class LatentNormalizer(nn.Module):
         """
         if mean.shape != self.mean.shape or std.shape != self.std.shape:
             raise ValueError(
-                f"got statistics of shape {tuple(mean.shape)} and {tuple(std.shape)}, expected {tuple(self.mean.shape)}"
+                f"got statistics of shape {tuple(mean.shape)} and {tuple(std.shape)}, "
+                f"expected {tuple(self.mean.shape)}"
             )
         self.mean.copy_(mean)
         self.std.copy_(std)
@@ -54,7 +55,7 @@ class LatentNormalizer(nn.Module):
 
 
 class LatentStatistics:
-    """Streaming per-channel mean and standard deviation in float64, over clips that do not fit in memory at once."""
+    """Streaming per-channel mean and standard deviation, in float64, over many clips."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""What a VAE is trained for: reconstruction, a short code, the look of features, and fooling a discriminator."""
+"""What a VAE is trained for: reconstruction, a short code, looks, and fooling a discriminator."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ class VGGFeatures(nn.Module):
 
     Args:
         backbone: Path of torchvision's ``vgg16`` state dict.
-        heads: Path of the ``vgg`` linear heads of LPIPS v0.1; by default the ones inside torchmetrics.
+        heads: Path of the ``vgg`` linear heads of LPIPS v0.1; by default the ones inside
+            torchmetrics.
 
     Raises:
         FileNotFoundError: If a file is missing.
 
     Source:
-        Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features", arXiv:1801.03924, eq. 1.
+        Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features", arXiv:1801.03924, eq.
+        1.
     """
 
     cuts = (4, 9, 16, 23, 30)  # behind relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
@@ -75,7 +77,7 @@ class VGGFeatures(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
-        """Unit-length features of frames in [-1, 1], each channel multiplied by the root of its head's weight."""
+        """Unit-length features of frames in [-1, 1], times the roots of the heads' weights."""
         x = (frames - self.shift) / self.scale
         features = []
         for stage, head in zip(self.stages, self.heads, strict=True):
@@ -85,10 +87,11 @@ class VGGFeatures(nn.Module):
 
 
 class PerceptualLoss(nn.Module):
-    """Squared distance between feature maps of single frames, averaged over positions and summed over maps.
+    """Squared distance between feature maps of frames: mean over positions, sum over maps.
 
     Args:
-        features: Frames ``(n, 3, h, w)`` in [-1, 1] to a list of feature maps, for instance :class:`VGGFeatures`.
+        features: Frames ``(n, 3, h, w)`` in [-1, 1] to a list of feature maps, for instance
+            :class:`VGGFeatures`.
     """
 
     def __init__(self, features: nn.Module) -> None:
@@ -163,8 +166,8 @@ class AdversarialLoss(nn.Module):
         weight: Weight of the decoder's term.
 
     Source:
-        Lim and Ye 2017, "Geometric GAN", arXiv:1705.02894, eq. 13; in latent diffusion: Rombach et al. 2022,
-        arXiv:2112.10752, appendix G.
+        Lim and Ye 2017, "Geometric GAN", arXiv:1705.02894, eq. 13; in latent diffusion: Rombach et
+        al. 2022, arXiv:2112.10752, appendix G.
     """
 
     def __init__(
@@ -180,7 +183,7 @@ class AdversarialLoss(nn.Module):
         return -self.weight * self.discriminator(reconstruction).mean()
 
     def discriminator_loss(self, video: Video, reconstruction: Video) -> Tensor:
-        """The discriminator wants scores above 1 for real clips and below -1 for reconstructions."""
+        """The discriminator wants scores above 1 for real clips, below -1 for others."""
         real = functional.relu(1 - self.discriminator(video)).mean()
         fake = functional.relu(1 + self.discriminator(reconstruction.detach())).mean()
         return 0.5 * (real + fake)

@@ -1,8 +1,9 @@
 """The causal video VAE: how a clip becomes latents and comes back, frame by frame.
 
-Every layer looks at the past only and normalises single positions, and the work is always done one latent frame at a
-time. So decoding in chunks of any size gives the same bits as decoding at once, the first latents do not depend on later
-frames, and tiles with a halo as wide as the receptive field have no seams.
+Every layer looks at the past only and normalises single positions, and the work is always done one
+latent frame at a time. So decoding in chunks of any size gives the same bits as decoding at once,
+the first latents do not depend on later frames, and tiles with a halo as wide as the receptive
+field have no seams.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ class Activation(nn.Module):
 class VideoVAE(nn.Module):
     """A causal convolutional video VAE.
 
-    Squares of ``patch_size`` pixels are folded into channels, so that no convolution runs at full resolution; the
-    encoder then goes down one level per entry of ``level_strides``. ``encode`` and ``decode`` speak latents of unit
-    variance per channel; ``encode_moments`` and ``decode_raw``, for training, speak raw ones.
+    Squares of ``patch_size`` pixels are folded into channels, so that no convolution runs at full
+    resolution; the encoder then goes down one level per entry of ``level_strides``. ``encode`` and
+    ``decode`` speak latents of unit variance per channel; ``encode_moments`` and ``decode_raw``,
+    for training, speak raw ones.
 
     Args:
         latent_channels: Channels of the latents.
@@ -58,8 +60,9 @@ class VideoVAE(nn.Module):
         ValueError: If the lengths of the tuples do not fit together.
 
     Source:
-        Kingma and Welling 2014, "Auto-Encoding Variational Bayes", arXiv:1312.6114; causal in time as in Yu et al. 2023,
-        "Language Model Beats Diffusion", arXiv:2310.05737, section 3.2, but with norms over channels only.
+        Kingma and Welling 2014, "Auto-Encoding Variational Bayes", arXiv:1312.6114; causal in time
+        as in Yu et al. 2023, "Language Model Beats Diffusion", arXiv:2310.05737, section 3.2, but
+        with norms over channels only.
     """
 
     is_causal = True
@@ -78,8 +81,8 @@ class VideoVAE(nn.Module):
         levels = len(widths)
         if not len(level_strides) + 1 == len(encoder_blocks) == len(decoder_blocks) == levels:
             raise ValueError(
-                f"got {levels} widths, {len(level_strides)} level_strides, {len(encoder_blocks)} encoder_blocks and "
-                f"{len(decoder_blocks)} decoder_blocks; expected n, n - 1, n and n"
+                f"got {levels} widths, {len(level_strides)} level_strides, {len(encoder_blocks)} "
+                f"encoder_blocks and {len(decoder_blocks)} decoder_blocks; expected n, n - 1, n, n"
             )
         level_strides = tuple((int(st), int(sh), int(sw)) for st, sh, sw in level_strides)
         self.latent_channels = latent_channels
@@ -136,7 +139,7 @@ class VideoVAE(nn.Module):
     # Whole clips in one pass, differentiable, on raw latents: for training.
 
     def encode_moments(self, video: Video) -> tuple[Latents, Latents]:
-        """Mean and log-variance of the raw latents of whole clips, completed to whole latent frames."""
+        """Mean and log-variance of raw latents of clips completed to whole latent frames."""
         self._check_size(video)
         grid = TimeGrid(video.shape[2], stride=self.strides[0])
         return self.encode_chunk(self._pad(video, grid.padded_frames))
@@ -158,7 +161,8 @@ class VideoVAE(nn.Module):
             generator: Where the draw comes from.
 
         Raises:
-            ValueError: If there is no frame, or the height or width is not a multiple of the stride.
+            ValueError: If there is no frame, or the height or width is not a multiple of the
+                stride.
         """
         self._check_size(video)
         grid = TimeGrid(video.shape[2], stride=self.strides[0])
@@ -185,14 +189,17 @@ class VideoVAE(nn.Module):
         Args:
             latents: Latents of unit variance per channel.
             num_frames: Frames to return; by default all that the latents hold.
-            decode_frames: Latent frames handed over at a time. The result is the same, bit for bit, for every value.
-            tile_size: Height and width, in latents, of tiles that are decoded one after the other to save memory.
+            decode_frames: Latent frames handed over at a time. The result is the same, bit for bit,
+                for every value.
+            tile_size: Height and width, in latents, of tiles that are decoded one after the other
+                to save memory.
 
         Returns:
             Clips, nominally in [-1, 1], not clamped.
 
         Raises:
-            ValueError: If the latents have the wrong number of channels, or cannot give ``num_frames``.
+            ValueError: If the latents have the wrong number of channels, or cannot give
+                ``num_frames``.
         """
         if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
             raise ValueError(
@@ -217,7 +224,7 @@ class VideoVAE(nn.Module):
         return torch.cat([self.decode_chunk(frame, state) for frame in raw.split(1, dim=2)], dim=2)
 
     def decode_stream(self, latents: Latents) -> Iterator[Video]:
-        """The frames of one latent frame after the other: memory does not grow with the length of the clip."""
+        """The frames of one latent frame after the other: memory does not grow with the clip."""
         state = StreamState()
         for frame in latents.split(1, dim=2):
             yield self.decode_next(frame, state)
@@ -238,7 +245,7 @@ class VideoVAE(nn.Module):
         decode_frames: int | None,
         tile_size: tuple[int, int],
     ) -> Video:
-        """Decode tile by tile, each with a halo as wide as the receptive field, and keep the tiles' cores."""
+        """Decode tiles with a halo as wide as the receptive field, and keep their cores."""
         if min(tile_size) < 1:
             raise ValueError(f"got tile_size={tile_size}, expected at least (1, 1)")
         halo, (_, sh, sw) = self.decoder_halo, self.strides

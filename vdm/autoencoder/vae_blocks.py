@@ -1,7 +1,7 @@
-"""The blocks of the causal video VAE. Every one is causal in time and normalises single positions only.
+"""The blocks of the causal video VAE: causal in time, normalising single positions only.
 
-A norm with statistics over space or time would make a pixel depend on the whole frame or clip; then neither chunks nor
-tiles could be exact.
+A norm with statistics over space or time would make a pixel depend on the whole frame or clip; then
+neither chunks nor tiles could be exact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ChannelNorm(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions with a shortcut: the first looks around in the frame, the second in the frame and the past."""
+    """Two convolutions with a shortcut: the first within the frame, the second into the past."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()

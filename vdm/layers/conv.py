@@ -1,4 +1,4 @@
-"""Causal 3D convolution: how a convolution over time runs on a clip in pieces and gives the same result."""
+"""Causal 3D convolution: how it runs on a clip in pieces and gives the same result."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Volume = Float[Tensor, "b _ _ _ _"]
 
 
 class StreamState:
-    """What causal layers remember between the chunks of one clip: the last frames that each of them has seen.
+    """What causal layers remember between the chunks of a clip: the last frames each has seen.
 
-    Nothing is hidden in the modules: a fresh state starts a new clip, and a copy of a state is a point to go back to.
-    Layers replace entries and never write into the tensors, so a shallow copy is enough.
+    Nothing is hidden in the modules: a fresh state starts a new clip, and a copy of a state is a
+    point to go back to. Layers replace entries and never write into the tensors, so a shallow copy
+    is enough.
     """
 
     def __init__(self, memory: dict[nn.Module, Tensor | None] | None = None) -> None:
@@ -45,11 +46,11 @@ class StreamState:
 class CausalConv3d(nn.Conv3d):
     """A 3D convolution whose output at a frame depends on that frame and earlier ones only.
 
-    In space it is zero-padded to keep the size (divided by the stride). Before the first frame, time is continued by
-    repeating that frame, as if the clip had been a still image until then.
+    In space it is zero-padded to keep the size (divided by the stride). Before the first frame,
+    time is continued by repeating that frame, as if the clip had been a still image until then.
 
-    With a temporal stride ``s`` the first frame gives the first output frame and every further ``s`` frames one more;
-    a chunk after the first must hold a multiple of ``s`` frames.
+    With a temporal stride ``s`` the first frame gives the first output frame and every further
+    ``s`` frames one more; a chunk after the first must hold a multiple of ``s`` frames.
 
     Args:
         in_channels: Channels of the input.
@@ -59,7 +60,8 @@ class CausalConv3d(nn.Conv3d):
         bias: Whether to add a learned offset.
 
     Raises:
-        ValueError: If a spatial kernel size is even, or the temporal stride exceeds the kernel size.
+        ValueError: If a spatial kernel size is even, or the temporal stride exceeds the kernel
+            size.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """A convolution to more channels that are then laid out in time and space (Shi et al. 2016, arXiv:1609.05158).
+    """A convolution to more channels, laid out in time and space (Shi et al. 2016, 1609.05158).
 
     The first frame of a clip gives one frame, every further one gives ``stride[0]``.
 
@@ -49,7 +49,7 @@ class Upsample(nn.Module):
         )
 
     def forward(self, x: Volume, state: StreamState | None = None) -> Volume:
-        """Multiply the axes; ``t`` frames at the start of a clip become ``1 + (t - 1) * stride[0]``."""
+        """Multiply the axes; the first ``t`` frames become ``1 + (t - 1) * stride[0]``."""
         st, sh, sw = self.stride
         y = rearrange(self.conv(x), UNFOLD, st=st, sh=sh, sw=sw)
         is_start = state is None or not state.has_started(self)

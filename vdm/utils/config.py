@@ -1,4 +1,4 @@
-"""How an object is written down as ``{class_path, init_args}`` and built again, for checkpoints and model folders."""
+"""How an object is written down as ``{class_path, init_args}`` and built again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T", bound=type)
 
 
 def configurable(cls: T) -> T:
-    """Class decorator: remember the constructor's arguments, so that :func:`describe` can write them down."""
+    """Class decorator: remember the constructor's arguments, for :func:`describe`."""
     init = cls.__init__  # type: ignore[misc]
     signature = inspect.signature(init)
 
@@ -48,7 +48,8 @@ def describe(value: Any) -> Any:
         arguments = value._init_args
     else:
         raise TypeError(
-            f"cannot describe a {type(value).__name__}: mark its class @configurable or make it a dataclass"
+            f"cannot describe a {type(value).__name__}: "
+            "mark its class @configurable or make it a dataclass"
         )
     path = f"{type(value).__module__}.{type(value).__qualname__}"
     return {
@@ -58,10 +59,11 @@ def describe(value: Any) -> Any:
 
 
 def build(description: Any) -> Any:
-    """The inverse of :func:`describe`. Only classes of this package are ever built; sequences are tuples.
+    """The inverse of :func:`describe`: builds classes of this package only; sequences are tuples.
 
     Raises:
-        ValueError: If a class path leads outside the package or does not exist, or an argument is unknown.
+        ValueError: If a class path leads outside the package or does not exist, or an argument is
+            unknown.
     """
     if isinstance(description, list):
         return tuple(build(item) for item in description)

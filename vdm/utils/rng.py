@@ -1,7 +1,7 @@
-"""Where randomness comes from: generators derived from (seed, purpose, position), never from a global state.
+"""Where randomness comes from: generators keyed by (seed, purpose, position).
 
-A draw depends on its key alone, so it is the same whatever the batch size, the number of workers or ranks, and whether
-the run was interrupted.
+A draw depends on its key alone, so it is the same whatever the batch size, the number of workers or
+ranks, and whether the run was interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *path: int | str) -> int:
-    """A 63-bit seed for the purpose and position named by ``path``, e.g. ``derive_seed(0, "train", step, rank)``."""
+    """A 63-bit seed for a purpose and position, e.g. ``derive_seed(0, "train", step, rank)``."""
     text = "/".join(str(part) for part in (seed, *path))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -27,8 +27,8 @@ def generator(seed: int, *path: int | str) -> torch.Generator:
 class SampleNoise:
     """Standard normal noise, one independent stream per sample of a batch.
 
-    Sample ``k`` draws from its own generator, so it gets the same noise alone and in any batch. Draws are made on the
-    CPU in float32 and then moved, so they are the same on every device.
+    Sample ``k`` draws from its own generator, so it gets the same noise alone and in any batch.
+    Draws are made on the CPU in float32 and then moved, so they are the same on every device.
 
     Args:
         seeds: One seed per sample.

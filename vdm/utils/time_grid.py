@@ -1,4 +1,4 @@
-"""Which instant a frame and a latent frame stand for: the one owner of seconds, frames and latent frames."""
+"""Which instant a frame stands for: the one owner of seconds, frames and latent frames."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class TimeGrid:
     """A clip's time axis.
 
-    A causal video autoencoder with temporal stride ``s`` maps the first frame to the first latent frame and every
-    further group of ``s`` frames to one more; a last group that is not full is completed by repeating the last frame and
-    cut off again after decoding. So any number of frames goes in and the same number comes out.
+    A causal video autoencoder with temporal stride ``s`` maps the first frame to the first latent
+    frame and every further group of ``s`` frames to one more; a last group that is not full is
+    completed by repeating the last frame and cut off again after decoding. So any number of frames
+    goes in and the same number comes out.
 
     Args:
         num_frames: Frames in the clip.
@@ -36,7 +37,7 @@ class TimeGrid:
 
     @classmethod
     def from_seconds(cls, seconds: float, fps: float, stride: int = 1) -> TimeGrid:
-        """The grid whose frames cover ``seconds``: the nearest whole number of frames, at least one."""
+        """The grid that covers ``seconds``: the nearest whole number of frames, at least one."""
         return cls(max(1, round(seconds * fps)), fps, stride)
 
     @property
