@@ -1,0 +1,109 @@
+"""Which kernel computes attention: the only file that calls one."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Backend = Literal["auto", "plain", "sdpa", "flash"]
+Heads = Float[Tensor, "b heads n head_dim"]
+Mask = Bool[Tensor, "..."] | Float[Tensor, "..."]
+
+MAX_SEQUENCES = (
+    65535  # CUDA's limit on the y and z axes of a launch grid, where kernels put the batch
+)
+
+
+@cache
+def has_flash() -> bool:
+    """Whether the flash-attn package is installed."""
+    return importlib.util.find_spec("flash_attn") is not None
+
+
+def attend(
+    q: Heads,
+    k: Float[Tensor, "b heads m head_dim"],
+    v: Float[Tensor, "b heads m value_dim"],
+    mask: Mask | None = None,
+    backend: Backend = "auto",
+) -> Float[Tensor, "b heads n value_dim"]:
+    """Softmax attention.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        mask: Broadcastable to ``(b, heads, n, m)``: true where a query may attend to a key, or numbers
+            that are added to the scores. A query that may attend to nothing gives zeros.
+        backend: ``auto`` takes flash-attn where it applies (CUDA, half precision, no mask) and SDPA
+            otherwise.
+
+    Raises:
+        ValueError: If the back end is unknown, or flash-attn does not apply.
+
+    Source:
+        Vaswani et al. 2017, "Attention Is All You Need", arXiv:1706.03762, eq. 1.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"got backend {backend!r}, expected one of {', '.join(get_args(Backend))}")
+    obstacle = _flash_obstacle(q, mask) if backend in ("auto", "flash") else None
+    if backend == "flash" and obstacle:
+        raise ValueError(f"flash attention needs {obstacle}; use backend 'auto' or 'sdpa'")
+    if backend == "plain":
+        return _plain(q, k, v, mask)
+    if backend == "sdpa" or obstacle:
+        return _sdpa(q, k, v, mask)
+    return _flash(q, k, v)
+
+
+def _flash_obstacle(q: Tensor, mask: Tensor | None) -> str | None:
+    if q.device.type != "cuda":
+        return f"a CUDA device, got {q.device.type}"
+    if q.dtype not in (torch.float16, torch.bfloat16):
+        return f"float16 or bfloat16, got {q.dtype}"
+    if mask is not None:
+        return "no mask"
+    if q.shape[-1] > 256:
+        return f"a head dimension of at most 256, got {q.shape[-1]}"
+    return None if has_flash() else "the flash-attn package"
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    scores = torch.einsum("bhnd,bhmd->bhnm", q * q.shape[-1] ** -0.5, k)
+    if mask is None:
+        return torch.einsum("bhnm,bhmd->bhnd", scores.softmax(-1), v)
+    allowed = mask if mask.dtype == torch.bool else mask > -torch.inf
+    scores = scores if mask.dtype == torch.bool else scores + mask
+    weights = scores.masked_fill(~allowed, -torch.inf).softmax(-1)
+    weights = weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+    return torch.einsum("bhnm,bhmd->bhnd", weights, v)
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    if q.is_cuda and len(q) > MAX_SEQUENCES:
+        masks = [mask] * len(q) if mask is None or mask.ndim < 4 or len(mask) == 1 else None
+        parts = zip(
+            q.split(MAX_SEQUENCES),
+            k.split(MAX_SEQUENCES),
+            v.split(MAX_SEQUENCES),
+            masks or mask.split(MAX_SEQUENCES),  # type: ignore[union-attr]
+            strict=False,
+        )
+        return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    from flash_attn import flash_attn_func
+
+    q, k, v = (rearrange(x, "b heads n d -> b n heads d") for x in (q, k, v))
+    return rearrange(flash_attn_func(q, k, v), "b n heads d -> b heads n d")

@@ -1,0 +1,228 @@
+"""Which tokens of a video attend together: all of them, those of a frame, or those of a place.
+
+Every class takes tokens ``b t h w d`` and an attention, folds the axes that do not take part into the
+batch, and unfolds them again; callers never see folded tokens.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vdm.layers.attention import Attention, KVCache
+from vdm.layers.masks import visible
+from vdm.layers.positions import RotaryTable
+
+VideoTokens = Float[Tensor, "b t h w d"]
+
+
+class Factorization(ABC):
+    """The rule by which tokens attend together."""
+
+    is_causal: bool = False
+    """Whether no frame sees a later one, so that a clip can be made piece by piece."""
+
+    window: int | None = None
+    """How many frames back a token sees, its own included; None is all of them."""
+
+    @abstractmethod
+    def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:
+        """Move the axes that do not attend into the batch."""
+
+    @abstractmethod
+    def unfold(self, flat: Float[Tensor, "n_batch n d"], like: VideoTokens) -> VideoTokens:
+        """The inverse of :meth:`fold`."""
+
+    @abstractmethod
+    def rope(self, table: RotaryTable) -> RotaryTable:
+        """The positions of folded tokens, out of a table ``(t, h, w, pairs)``."""
+
+    @abstractmethod
+    def tokens_per_frame(self, tokens: VideoTokens) -> int:
+        """How many tokens of a frame attend together."""
+
+    def mask(self, num_query: int, num_key: int, tokens: VideoTokens) -> Bool[Tensor, "n m"] | None:
+        """Who sees whom, the last query being in the last key's frame; None if all see all.
+
+        Args:
+            num_query: Frames that ask.
+            num_key: Frames that are asked.
+            tokens: Tells the tokens per frame and the device.
+        """
+        hides = self.is_causal and (num_query > 1 or self.window is not None)
+        if not hides and (self.window is None or self.window >= num_key):
+            return None
+        frames = torch.arange(num_key, device=tokens.device)
+        frames = frames.repeat_interleave(self.tokens_per_frame(tokens))
+        queries = frames[len(frames) - num_query * self.tokens_per_frame(tokens) :]
+        return visible(queries, frames, self.is_causal, self.window)
+
+    def __call__(
+        self, tokens: VideoTokens, attention: Attention, table: RotaryTable | None = None
+    ) -> VideoTokens:
+        """Let the tokens of a whole clip attend.
+
+        Args:
+            tokens: Tokens of the clip.
+            attention: Self-attention.
+            table: Rotary positions ``(t, h, w, pairs)``.
+        """
+        num_frames = tokens.shape[1]
+        mask = self.mask(num_frames, num_frames, tokens)
+        rope = None if table is None else self.rope(table)
+        return self.unfold(attention(self.fold(tokens), mask=mask, rope=rope), tokens)
+
+    def step(
+        self,
+        tokens: VideoTokens,
+        attention: Attention,
+        table: RotaryTable | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[VideoTokens, KVCache]:
+        """Let the tokens of the next frames attend to the cached ones and to themselves.
+
+        Chunk by chunk this equals :meth:`__call__` on the whole clip. With a window, frames that
+        nobody will see again are dropped, so the cache stops growing.
+
+        Args:
+            tokens: Tokens of the next frames.
+            attention: Self-attention.
+            table: Rotary positions of those frames.
+            cache: What was returned for the frames before; None at the start of a clip.
+
+        Returns:
+            The tokens, and the cache for the next call.
+
+        Raises:
+            ValueError: If frames see later ones.
+        """
+        if not self.is_causal:
+            raise ValueError(
+                f"got {type(self).__name__} that sees later frames, expected a causal one"
+            )
+        num_query, per_frame = tokens.shape[1], self.tokens_per_frame(tokens)
+        num_key = num_query + (0 if cache is None else cache.keys.shape[2] // per_frame)
+        mask = self.mask(num_query, num_key, tokens)
+        rope = None if table is None else self.rope(table)
+        flat, kv = attention.step(self.fold(tokens), cache, mask=mask, rope=rope)
+        if self.window is not None and num_key >= self.window:
+            drop = (num_key - self.window + 1) * per_frame
+            # The kept part is copied: a view would hold the dropped frames in memory.
+            kv = KVCache(kv.keys[:, :, drop:].clone(), kv.values[:, :, drop:].clone())
+        return self.unfold(flat, tokens), kv
+
+
+def _check_window(window: int | None) -> None:
+    if window is not None and window < 1:
+        raise ValueError(f"got window={window}, expected at least 1")
+
+
+@dataclass(frozen=True)
+class Joint(Factorization):
+    """All tokens of a clip attend together; causally, each to its whole frame and earlier ones.
+
+    Args:
+        is_causal: Hide later frames.
+        window: See only frames less than ``window`` away.
+    """
+
+    is_causal: bool = False
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the window."""
+        _check_window(self.window)
+
+    def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:
+        """All tokens in one sequence, frame by frame."""
+        return rearrange(tokens, "b t h w d -> b (t h w) d")
+
+    def unfold(self, flat: Float[Tensor, "n_batch n d"], like: VideoTokens) -> VideoTokens:
+        """The inverse of :meth:`fold`."""
+        _, t, h, w, _ = like.shape
+        return rearrange(flat, "b (t h w) d -> b t h w d", t=t, h=h, w=w)
+
+    def rope(self, table: RotaryTable) -> RotaryTable:
+        """All positions."""
+        return table.rearrange("t h w p -> (t h w) p")
+
+    def tokens_per_frame(self, tokens: VideoTokens) -> int:
+        """All of them."""
+        return tokens.shape[2] * tokens.shape[3]
+
+
+@dataclass(frozen=True)
+class Spatial(Factorization):
+    """The tokens of a frame attend to each other."""
+
+    is_causal = True  # no frame sees any other
+
+    def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:
+        """One sequence per frame."""
+        return rearrange(tokens, "b t h w d -> (b t) (h w) d")
+
+    def unfold(self, flat: Float[Tensor, "n_batch n d"], like: VideoTokens) -> VideoTokens:
+        """The inverse of :meth:`fold`."""
+        _, t, h, w, _ = like.shape
+        return rearrange(flat, "(b t) (h w) d -> b t h w d", t=t, h=h, w=w)
+
+    def rope(self, table: RotaryTable) -> RotaryTable:
+        """Positions in space: the frame turns queries and keys alike, which changes nothing."""
+        return table.at(0).rearrange("h w p -> (h w) p")
+
+    def tokens_per_frame(self, tokens: VideoTokens) -> int:
+        """All of them."""
+        return tokens.shape[2] * tokens.shape[3]
+
+    def mask(self, num_query: int, num_key: int, tokens: VideoTokens) -> None:
+        """No mask: other frames are in other sequences."""
+        return None
+
+    def step(
+        self,
+        tokens: VideoTokens,
+        attention: Attention,
+        table: RotaryTable | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[VideoTokens, None]:
+        """Frames do not see each other, so there is nothing to remember."""
+        return self(tokens, attention, table), None
+
+
+@dataclass(frozen=True)
+class Temporal(Factorization):
+    """The tokens at one place attend to each other over time.
+
+    Args:
+        is_causal: Hide later frames.
+        window: See only frames less than ``window`` away.
+    """
+
+    is_causal: bool = False
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the window."""
+        _check_window(self.window)
+
+    def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:
+        """One sequence per place."""
+        return rearrange(tokens, "b t h w d -> (b h w) t d")
+
+    def unfold(self, flat: Float[Tensor, "n_batch n d"], like: VideoTokens) -> VideoTokens:
+        """The inverse of :meth:`fold`."""
+        _, _, h, w, _ = like.shape
+        return rearrange(flat, "(b h w) t d -> b t h w d", h=h, w=w)
+
+    def rope(self, table: RotaryTable) -> RotaryTable:
+        """Positions in time: the place turns queries and keys alike, which changes nothing."""
+        return table.at(slice(None), 0, 0)
+
+    def tokens_per_frame(self, tokens: VideoTokens) -> int:
+        """One."""
+        return 1

@@ -1,0 +1,161 @@
+"""How activations are normalised, and how the noise level modulates them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NormKind = Literal["layer", "rms"]
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square over one axis, in float32 at least.
+
+    Args:
+        dim: Size of the normalised axis.
+        eps: Added to the mean square.
+        affine: Learn one gain per channel.
+        axis: Axis that is normalised; 1 for channels-first video.
+
+    Source:
+        Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", arXiv:1910.07467, eq. 4.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-6, affine: bool = True, axis: int = -1) -> None:
+        super().__init__()
+        self.dim, self.eps, self.axis = dim, eps, axis
+        self.weight = nn.Parameter(torch.ones(dim)) if affine else None
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Normalise ``x`` over the chosen axis."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        scale = torch.rsqrt(wide.square().mean(self.axis, keepdim=True) + self.eps)
+        if self.weight is not None:
+            shape = [1] * x.ndim
+            shape[self.axis] = self.dim
+            scale = scale * self.weight.reshape(shape)
+        return (wide * scale).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """What ``print(module)`` shows."""
+        return f"{self.dim}, eps={self.eps}, affine={self.weight is not None}, axis={self.axis}"
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the last axis, optionally in float32 whatever the input.
+
+    Args:
+        dim: Size of the last axis.
+        eps: Added to the variance.
+        affine: Learn a gain and a bias per channel.
+        in_float32: Compute in float32 and cast back, for mixed-precision parity.
+    """
+
+    def __init__(
+        self, dim: int, eps: float = 1e-6, affine: bool = True, in_float32: bool = False
+    ) -> None:
+        super().__init__(dim, eps, elementwise_affine=affine)
+        self.in_float32 = in_float32
+
+    def forward(self, input: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """Normalise over the last axis."""
+        if not self.in_float32 or input.dtype in (torch.float32, torch.float64):
+            return super().forward(input)
+        weight = None if self.weight is None else self.weight.float()
+        bias = None if self.bias is None else self.bias.float()
+        shape = self.normalized_shape
+        return F.layer_norm(input.float(), shape, weight, bias, self.eps).to(input.dtype)
+
+
+def make_norm(kind: NormKind, dim: int, eps: float = 1e-6, affine: bool = True) -> nn.Module:
+    """A normalisation over the last axis.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind == "layer":
+        return LayerNorm(dim, eps, affine)
+    if kind == "rms":
+        return RMSNorm(dim, eps, affine)
+    raise ValueError(f"got norm {kind!r}, expected 'layer' or 'rms'")
+
+
+class PerFrameGroupNorm(nn.GroupNorm):
+    """Group normalisation with statistics of one frame at a time.
+
+    No frame's output depends on another frame, so it may be used in causal and chunked models.
+    """
+
+    def forward(self, input: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+        """Normalise every frame by itself."""
+        frames = rearrange(input, "b c t h w -> (b t) c h w")
+        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=len(input))
+
+
+def modulate(
+    x: Float[Tensor, "b t h w d"],
+    shift: Float[Tensor, "b #t 1 1 d"],
+    scale: Float[Tensor, "b #t 1 1 d"],
+) -> Float[Tensor, "b t h w d"]:
+    """``x * (1 + scale) + shift``, per sample or per frame.
+
+    Source:
+        Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748, sec. 3.2.
+    """
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class AdaLNLinear(nn.Module):
+    """Modulation from a linear map of its own: AdaLN-Zero.
+
+    The map starts at zero: no shift, no scale and a closed gate, so a block starts as the identity.
+
+    Args:
+        dim: Width of the tokens.
+        num_chunks: How many vectors to make, e.g. 6 for shift, scale and gate of two branches.
+        cond_dim: Width of the conditioning vector; that of the tokens if not given.
+
+    Source:
+        Peebles & Xie 2023, arXiv:2212.09748, sec. 3.2, "adaLN-Zero block".
+    """
+
+    def __init__(self, dim: int, num_chunks: int, cond_dim: int | None = None) -> None:
+        super().__init__()
+        self.num_chunks = num_chunks
+        self.linear = nn.Linear(cond_dim or dim, num_chunks * dim)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, cond: Float[Tensor, "b t c"]) -> tuple[Float[Tensor, "b t 1 1 d"], ...]:
+        """The vectors for one conditioning vector per sample (``t`` = 1) or per frame."""
+        chunks = rearrange(self.linear(F.silu(cond)), "b t (k d) -> k b t 1 1 d", k=self.num_chunks)
+        return chunks.unbind(0)
+
+
+class AdaLNTable(nn.Module):
+    """Modulation from a projection that all blocks share, plus a learned table of this block.
+
+    Saves the largest part of a small transformer's conditioning parameters. The table starts at
+    zero, so with a shared projection that starts at zero a block starts as the identity.
+
+    Args:
+        dim: Width of the tokens.
+        num_chunks: How many vectors to make.
+
+    Source:
+        Chen et al. 2023, "PixArt-alpha", arXiv:2310.00426, sec. 2.3, "adaLN-single".
+    """
+
+    def __init__(self, dim: int, num_chunks: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(num_chunks, dim))
+
+    def forward(self, shared: Float[Tensor, "b t kd"]) -> tuple[Float[Tensor, "b t 1 1 d"], ...]:
+        """The vectors, given the output of the shared projection per sample or per frame."""
+        chunks = rearrange(shared, "b t (k d) -> b t k d", k=len(self.table)) + self.table
+        return rearrange(chunks, "b t k d -> k b t 1 1 d").unbind(0)

@@ -1,0 +1,287 @@
+"""A transformer that denoises video: patches of latents as tokens over space and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vdm.layers import masks
+from vdm.layers.attention import KVCache
+from vdm.layers.embeddings import LabelEmbedding, NoiseLevelEmbedding, patchify, unpatchify
+from vdm.layers.factorization import Factorization, Joint
+from vdm.layers.positions import RotaryTable, axial_rope, default_axes_dims, sincos_grid
+from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer
+from vdm.types import Conditioning, Latents
+from vdm.utils.config import configurable
+
+Scalar = Literal["fps", "motion_bucket", "noise_aug", "guidance"]
+
+TIME_SCALE = 1000.0  # c_noise is 1000 t; ``Conditioning.token_times`` is t
+ROPE_THETA = 256.0  # as in HunyuanVideo, Kong et al. 2024, arXiv:2412.03603: latent grids are small
+
+
+@dataclass(frozen=True)
+class DiTCache:
+    """What a causal network remembers of the frames that it has seen.
+
+    Args:
+        blocks: Keys and values for each block; None where a block looks at single frames only.
+        num_frames: Frames of tokens seen so far, those dropped from the cache included.
+    """
+
+    blocks: tuple[KVCache | None, ...]
+    num_frames: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tensors held."""
+        return sum(block.num_bytes for block in self.blocks if block is not None)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What all blocks share in one call."""
+
+    tokens: Tensor
+    level: Tensor
+    shared: Tensor
+    table: RotaryTable
+    text: Tensor | None
+    text_mask: Tensor | None
+
+
+@configurable
+class VideoDiT(nn.Module):
+    """Spacetime-patch diffusion transformer.
+
+    Args:
+        in_channels: Channels of the latents, and of the prediction.
+        dim: Width of the tokens.
+        depth: Number of blocks.
+        num_heads: Attention heads per block.
+        patch_size: Latents per token along (t, h, w).
+        factorization: Which tokens attend together, block by block; a list shorter than ``depth`` is
+            repeated. ``[Joint()]`` is full attention, ``[Spatial(), Temporal()]`` alternates.
+        text_dim: Width of ``cond.text`` for cross-attention; None for a network without.
+        pooled_dim: Width of ``cond.pooled_text``, which is added to the noise level; None without.
+        num_labels: Classes of ``cond.label``; the label ``num_labels`` means "none". None without.
+        scalars: Further numbers that the network is told, e.g. ``fps``.
+        frame_conditioning: Read ``cond.given`` and ``cond.given_mask`` as further input channels.
+            Without them no frame is given.
+        block: What is inside a block.
+
+    Raises:
+        ValueError: If the sizes do not fit together.
+
+    Source:
+        Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int = 320,
+        depth: int = 8,
+        num_heads: int = 5,
+        patch_size: tuple[int, int, int] = (1, 2, 2),
+        factorization: Sequence[Factorization] = (Joint(),),
+        text_dim: int | None = None,
+        pooled_dim: int | None = None,
+        num_labels: int | None = None,
+        scalars: Sequence[Scalar] = (),
+        frame_conditioning: bool = True,
+        block: BlockOptions = BlockOptions(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__()
+        if not factorization:
+            raise ValueError("got no factorization, expected at least one, e.g. [Joint()]")
+        self.in_channels, self.dim = in_channels, dim
+        self.patch_size = tuple(patch_size)
+        self.frame_conditioning, self.scalars = frame_conditioning, tuple(scalars)
+        self.options = block
+        self.axes_dims = default_axes_dims(dim // num_heads)
+        patch = patch_size[0] * patch_size[1] * patch_size[2]
+        inputs = 2 * in_channels + 1 if frame_conditioning else in_channels
+        self.patch_embed = nn.Linear(patch * inputs, dim)
+        self.time_embed = NoiseLevelEmbedding(dim)
+        self.scalar_embeds = nn.ModuleDict(
+            {name: NoiseLevelEmbedding(dim) for name in self.scalars}
+        )
+        self.label_embed = None if num_labels is None else LabelEmbedding(num_labels, dim)
+        self.pooled_embed = (
+            None
+            if pooled_dim is None
+            else nn.Sequential(nn.Linear(pooled_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        )
+        self.shared_modulation = nn.Linear(dim, 6 * dim) if block.modulation == "single" else None
+        kinds = [factorization[index % len(factorization)] for index in range(depth)]
+        self.blocks = nn.ModuleList(
+            DiTBlock(dim, num_heads, kind, text_dim, block) for kind in kinds
+        )
+        self.final = FinalLayer(dim, patch * in_channels, block)
+        self.is_causal = all(kind.is_causal for kind in kinds)
+        self.reads, self.needs = self._fields(text_dim)
+        self._init_weights()
+
+    def _fields(self, text_dim: int | None) -> tuple[set[str], set[str]]:
+        """Which fields of the conditioning the network can read, and which it needs."""
+        needs: set[str] = set(self.scalars)
+        needs |= {"text"} if text_dim is not None else set()
+        needs |= {"pooled_text"} if self.pooled_embed is not None else set()
+        needs |= {"label"} if self.label_embed is not None else set()
+        reads = needs | {"token_times"}
+        reads |= {"text_mask"} if text_dim is not None else set()
+        reads |= {"given", "given_mask"} if self.frame_conditioning else set()
+        return reads, needs
+
+    def _init_weights(self) -> None:
+        """Xavier everywhere; small embeddings; closed branches and a zero prediction."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for embed in (self.time_embed, *self.scalar_embeds.values()):
+            nn.init.normal_(embed.fc1.weight, std=0.02)
+            nn.init.normal_(embed.fc2.weight, std=0.02)
+        closed = [self.shared_modulation, self.final.linear]
+        closed += [getattr(m.modulation, "linear", None) for m in (*self.blocks, self.final)]
+        for linear in closed:
+            if linear is not None:
+                nn.init.zeros_(linear.weight)
+                nn.init.zeros_(linear.bias)
+        for block in self.blocks:
+            block.close_branches()
+
+    def forward(self, x: Latents, c_noise: Float[Tensor, " b"], cond: Conditioning) -> Latents:
+        """Predict the target from noisy latents.
+
+        Args:
+            x: Noisy latents.
+            c_noise: ``1000 t`` for noise times ``t``. ``cond.token_times`` takes precedence.
+            cond: What else the network is told.
+
+        Raises:
+            ValueError: If the conditioning has fields that the network does not read, or lacks ones
+                that it needs, or shapes do not fit.
+        """
+        inputs = self._prepare(x, c_noise, cond, frame_offset=0)
+        tokens = inputs.tokens
+        recompute = (
+            self.options.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        )
+        for block in self.blocks:
+            shared = (inputs.shared, inputs.table, inputs.text, inputs.text_mask)
+            if recompute:
+                tokens = checkpoint(block, tokens, *shared, use_reentrant=False)
+            else:
+                tokens = block(tokens, *shared)
+        return unpatchify(self.final(tokens, inputs.level), self.patch_size)
+
+    def step(
+        self,
+        x: Latents,
+        c_noise: Float[Tensor, " b"],
+        cond: Conditioning,
+        cache: DiTCache | None = None,
+    ) -> tuple[Latents, DiTCache]:
+        """Predict for the next frames of a clip, whose earlier frames are in the cache.
+
+        Chunk by chunk this equals :meth:`forward` on the whole clip. A chunk may be denoised in many
+        calls with the same cache; the cache to go on with is the one returned for its final state.
+
+        Args:
+            x: Noisy latents of the next frames.
+            c_noise: ``1000 t`` of these frames.
+            cond: As in :meth:`forward`; fields with a frame axis cover the next frames only.
+            cache: What was returned for the frames before; None at the start of a clip.
+
+        Returns:
+            The prediction for these frames, and the cache for the frames after.
+
+        Raises:
+            ValueError: If some block looks at later frames.
+        """
+        if not self.is_causal:
+            raise ValueError("got a network that sees later frames, expected causal factorizations")
+        start = 0 if cache is None else cache.num_frames
+        inputs = self._prepare(x, c_noise, cond, frame_offset=start)
+        tokens, kept = inputs.tokens, []
+        caches = [None] * len(self.blocks) if cache is None else cache.blocks
+        for block, old in zip(self.blocks, caches, strict=True):
+            tokens, new = block.step(
+                tokens, inputs.shared, inputs.table, inputs.text, inputs.text_mask, old
+            )
+            kept.append(new)
+        pred = unpatchify(self.final(tokens, inputs.level), self.patch_size)
+        return pred, DiTCache(tuple(kept), start + tokens.shape[1])
+
+    def _prepare(
+        self, x: Tensor, c_noise: Tensor, cond: Conditioning, frame_offset: int
+    ) -> _Inputs:
+        """Tokens, conditioning vectors and positions."""
+        cond.check(type(self).__name__, self.reads, self.needs)
+        if x.shape[1] != self.in_channels:
+            raise ValueError(f"got {x.shape[1]} channels, expected {self.in_channels}")
+        tokens = self.patch_embed(patchify(self._join_given(x, cond), self.patch_size))
+        grid = tuple(tokens.shape[1:4])
+        tokens = tokens + self._absolute_positions(grid, frame_offset, tokens)
+        level = self._level(c_noise, cond, grid[0])
+        shared = level
+        if self.shared_modulation is not None:
+            shared = self.shared_modulation(F.silu(level))
+        table = axial_rope(grid, self.axes_dims, ROPE_THETA, frame_offset, device=x.device)
+        text_mask = None if cond.text_mask is None else masks.padding(cond.text_mask)
+        return _Inputs(tokens, level, shared, table, cond.text, text_mask)
+
+    def _join_given(self, x: Tensor, cond: Conditioning) -> Tensor:
+        """Noisy latents, given latents and their mask along the channels."""
+        if (cond.given is None) != (cond.given_mask is None):
+            raise ValueError("got one of given and given_mask, expected both or neither")
+        if not self.frame_conditioning:
+            return x
+        if cond.given is None or cond.given_mask is None:
+            b, c, t, h, w = x.shape
+            return torch.cat((x, x.new_zeros(b, c + 1, t, h, w)), dim=1)
+        mask = cond.given_mask.to(x.dtype)
+        return torch.cat((x, cond.given.to(x.dtype) * mask, mask), dim=1)
+
+    def _absolute_positions(self, grid: tuple[int, ...], offset: int, like: Tensor) -> Tensor:
+        """Sin-cos positions; rotary ones alone do not tell where the borders are."""
+        starts = (offset, 0, 0)
+        coordinates = [
+            torch.arange(start, start + size, device=like.device, dtype=torch.float32)
+            for start, size in zip(starts, grid, strict=True)
+        ]
+        return sincos_grid(coordinates, default_axes_dims(self.dim)).to(like.dtype)
+
+    def _level(
+        self, c_noise: Tensor, cond: Conditioning, num_frames: int
+    ) -> Float[Tensor, "b t d"]:
+        """One conditioning vector per sample (t = 1), or per frame where noise times vary."""
+        levels = c_noise.unsqueeze(1)
+        if cond.token_times is not None:
+            if self.patch_size[0] != 1 or cond.token_times.shape[1] != num_frames:
+                raise ValueError(
+                    f"got token_times for {cond.token_times.shape[1]} frames and patches of "
+                    f"{self.patch_size[0]} frames, expected {num_frames} frames and patches of 1"
+                )
+            levels = TIME_SCALE * cond.token_times
+        level = self.time_embed(levels)
+        extra = [embed(getattr(cond, name)) for name, embed in self.scalar_embeds.items()]
+        if self.pooled_embed is not None:
+            extra.append(self.pooled_embed(cond.pooled_text))
+        if self.label_embed is not None:
+            extra.append(self.label_embed(cond.label))
+        for vector in extra:
+            level = level + vector.unsqueeze(1)
+        return level

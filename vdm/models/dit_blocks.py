@@ -1,0 +1,190 @@
+"""One transformer block over video tokens, and the map from tokens back to patches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vdm.layers.attention import Attention, KVCache, QKNorm
+from vdm.layers.attention_backends import Backend
+from vdm.layers.factorization import Factorization
+from vdm.layers.feedforward import FeedForwardKind, make_feedforward
+from vdm.layers.norms import AdaLNLinear, AdaLNTable, NormKind, make_norm, modulate
+from vdm.layers.positions import RotaryTable
+
+VideoTokens = Float[Tensor, "b t h w d"]
+Modulation = Literal["single", "per_block"]
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """What is inside a transformer block.
+
+    Args:
+        feedforward: Kind of feed-forward network.
+        mlp_ratio: Its hidden width, in units of the block's width.
+        norm: Kind of the normalisation before each branch; it has no parameters of its own.
+        qk_norm: Normalisation of queries and keys, or None.
+        qkv_bias: Whether the maps to queries, keys and values have offsets.
+        modulation: ``single`` shares one projection of the noise level between all blocks and gives
+            each a table; ``per_block`` gives each a projection of its own.
+        backend: Attention kernel, see :func:`vdm.layers.attention_backends.attend`.
+        gradient_checkpointing: In training, compute a block's activations again instead of keeping
+            them.
+    """
+
+    feedforward: FeedForwardKind = "gelu_tanh"
+    mlp_ratio: float = 4.0
+    norm: NormKind = "layer"
+    qk_norm: QKNorm | None = QKNorm()
+    qkv_bias: bool = True
+    modulation: Modulation = "single"
+    backend: Backend = "auto"
+    gradient_checkpointing: bool = False
+
+
+def make_modulation(kind: Modulation, dim: int, num_chunks: int) -> AdaLNTable | AdaLNLinear:
+    """A block's modulation.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    if kind == "single":
+        return AdaLNTable(dim, num_chunks)
+    if kind == "per_block":
+        return AdaLNLinear(dim, num_chunks)
+    raise ValueError(f"got modulation {kind!r}, expected 'single' or 'per_block'")
+
+
+class DiTBlock(nn.Module):
+    """Self-attention, cross-attention to text, feed-forward; each added to the tokens.
+
+    Every branch starts closed, so a new block is the identity: the modulated ones by their gates,
+    cross-attention by its output map.
+
+    Args:
+        dim: Width of the tokens.
+        num_heads: Number of attention heads.
+        factorization: Which tokens attend together.
+        text_dim: Width of text tokens; None for a block without cross-attention.
+        options: What is inside.
+
+    Source:
+        Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748, fig. 3.
+        Cross-attention without gate and modulation as in Chen et al. 2023, "PixArt-alpha",
+        arXiv:2310.00426, fig. 4; here with a normalisation before it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        factorization: Factorization,
+        text_dim: int | None,
+        options: BlockOptions,
+    ) -> None:
+        super().__init__()
+        self.factorization = factorization
+        self.modulation = make_modulation(options.modulation, dim, 6)
+        common = {
+            "qkv_bias": options.qkv_bias,
+            "qk_norm": options.qk_norm,
+            "backend": options.backend,
+        }
+        self.norm1 = make_norm(options.norm, dim, affine=False)
+        self.attention = Attention(dim, num_heads, **common)  # type: ignore[arg-type]
+        self.cross_attention: Attention | None = None
+        if text_dim is not None:
+            self.norm_cross = make_norm(options.norm, dim)
+            self.cross_attention = Attention(dim, num_heads, text_dim, **common)  # type: ignore[arg-type]
+        self.norm2 = make_norm(options.norm, dim, affine=False)
+        self.feedforward = make_feedforward(options.feedforward, dim, options.mlp_ratio)
+
+    def close_branches(self) -> None:
+        """Make the branches that have no gate start at zero."""
+        if self.cross_attention is not None:
+            nn.init.zeros_(self.cross_attention.to_out.weight)
+            nn.init.zeros_(self.cross_attention.to_out.bias)
+
+    def forward(
+        self,
+        x: VideoTokens,
+        level: Float[Tensor, "b #t c"],
+        table: RotaryTable | None,
+        text: Float[Tensor, "b n text_dim"] | None = None,
+        text_mask: Bool[Tensor, "b 1 1 n"] | None = None,
+    ) -> VideoTokens:
+        """Transform the tokens of a whole clip.
+
+        Args:
+            x: Tokens.
+            level: Conditioning vector, or its shared projection, per sample or per frame.
+            table: Rotary positions ``(t, h, w, pairs)``.
+            text: Text tokens.
+            text_mask: True where they are valid.
+        """
+        shift, scale, gate, *rest = self.modulation(level)
+        mixed = self.factorization(modulate(self.norm1(x), shift, scale), self.attention, table)
+        return self._finish(torch.addcmul(x, gate, mixed), rest, text, text_mask)
+
+    def step(
+        self,
+        x: VideoTokens,
+        level: Float[Tensor, "b #t c"],
+        table: RotaryTable | None,
+        text: Float[Tensor, "b n text_dim"] | None = None,
+        text_mask: Bool[Tensor, "b 1 1 n"] | None = None,
+        cache: KVCache | None = None,
+    ) -> tuple[VideoTokens, KVCache | None]:
+        """Transform the tokens of the next frames, given the cache of the frames before."""
+        shift, scale, gate, *rest = self.modulation(level)
+        tokens = modulate(self.norm1(x), shift, scale)
+        mixed, cache = self.factorization.step(tokens, self.attention, table, cache)
+        return self._finish(torch.addcmul(x, gate, mixed), rest, text, text_mask), cache
+
+    def _finish(
+        self, x: Tensor, modulation: list[Tensor], text: Tensor | None, text_mask: Tensor | None
+    ) -> Tensor:
+        """Cross-attention and feed-forward."""
+        if self.cross_attention is not None:
+            flat = rearrange(self.norm_cross(x), "b t h w d -> b (t h w) d")
+            x = x + self.cross_attention(flat, text, text_mask).view_as(x)
+        shift, scale, gate = modulation
+        return torch.addcmul(x, gate, self.feedforward(modulate(self.norm2(x), shift, scale)))
+
+
+class FinalLayer(nn.Module):
+    """Modulated normalisation and a linear map to patches that starts at zero.
+
+    Args:
+        dim: Width of the tokens.
+        patch_dim: Numbers in a patch.
+        options: Kind of normalisation and modulation.
+
+    Source:
+        Peebles & Xie 2023, arXiv:2212.09748, sec. 3.2, "transformer decoder".
+    """
+
+    def __init__(self, dim: int, patch_dim: int, options: BlockOptions) -> None:
+        super().__init__()
+        self.norm = make_norm(options.norm, dim, affine=False)
+        self.modulation = make_modulation(options.modulation, dim, 2)
+        self.linear = nn.Linear(dim, patch_dim)
+
+    def forward(self, x: VideoTokens, level: Float[Tensor, "b #t c"]) -> Float[Tensor, "b t h w p"]:
+        """Patches of the prediction.
+
+        Args:
+            x: Tokens.
+            level: Conditioning vector per sample or per frame. With a table it is added to both of
+                the table's rows as it is.
+        """
+        if isinstance(self.modulation, AdaLNTable):
+            level = torch.cat((level, level), dim=-1)
+        shift, scale = self.modulation(level)
+        return self.linear(modulate(self.norm(x), shift, scale))
