@@ -1,0 +1,176 @@
+"""Single parts of a model: network, autoencoder, sampling rules; and the way back to files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vdm.pretrained.checkpoints import Weights
+from vdm.pretrained.layout import CARD, read_folder, write_folder
+from vdm.pretrained.parts import MODULES, Parts
+from vdm.pretrained.sources import BUNDLED, bundled, read
+
+
+
+@dataclass(frozen=True)
+class SamplingRules:
+    """How a network's output becomes a sample.
+
+    Args:
+        schedule: Noise schedule.
+        target: What the network predicts.
+        preconditioning: How its input and output are scaled.
+        time_grid: Name of the published time grid.
+        sampler: Name of the published sampler.
+    """
+
+    schedule: Any
+    target: Any
+    preconditioning: Any
+    time_grid: str
+    sampler: str
+
+
+def load_network(folder: str | Path) -> nn.Module:
+    """The denoising network of a model, in eval mode.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the model has none, or a key is missing, surplus or of another shape.
+    """
+    return _part(folder, "network")
+
+
+def load_autoencoder(folder: str | Path) -> nn.Module:
+    """The autoencoder of a model, in eval mode.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the model has none, or a key is missing, surplus or of another shape.
+    """
+    return _part(folder, "autoencoder")
+
+
+def load_schedule(folder: str | Path) -> SamplingRules:
+    """The schedule, target and preconditioning of a model, and its published time grid and sampler.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the model has no schedule.
+    """
+    parts = _read(folder, ())
+    if parts.schedule is None:
+        raise ValueError(f"{folder}: the model has no schedule")
+    defaults = parts.defaults
+    return SamplingRules(
+        parts.schedule, parts.target, parts.preconditioning, defaults.time_grid, defaults.sampler
+    )
+
+
+def export(
+    source: Any,
+    folder: str | Path,
+    layout: str = "diffusers",
+    *,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a generator, a model or one part of it to a folder that loads back bit for bit.
+
+    Args:
+        source: A ``Generator``, :class:`Parts`, or one module.
+        folder: Made if need be.
+        layout: ``vdm``, or ``diffusers`` for models that diffusers has a class for.
+        dtype: Store floating-point weights in this type; as they are if None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the layout is unknown or cannot hold this model.
+    """
+    parts = getattr(source, "parts", source)
+    if isinstance(parts, nn.Module):
+        module, parts = parts, Parts(name=type(parts).__name__)
+        setattr(parts, _role(module), module)
+    if layout == "diffusers":
+        kinds = ", ".join(type(part).__name__ for part in parts.modules.values())
+        raise ValueError(f"diffusers has no class for {kinds}; expected layout='vdm'")
+    if layout != "vdm":
+        raise ValueError(f"got layout={layout!r}, expected 'vdm' or 'diffusers'")
+    return write_folder(parts, Path(folder), dtype)
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    layout: str = "vdm",
+    dtype: str | torch.dtype | None = None,
+    weights: Weights = "ema",
+) -> Path:
+    """Rewrite a stored model in another layout or number format.
+
+    Args:
+        source: Anything that :func:`vdm.load` takes.
+        destination: Folder to write; must not hold a model yet.
+        layout: ``vdm``, or ``diffusers`` for models that diffusers has a class for.
+        dtype: Store floating-point weights in this type, e.g. ``float16``; as they are if None.
+        weights: Which weights of a training run.
+
+    Returns:
+        The destination.
+
+    Raises:
+        ValueError: If the destination holds a model, or the source cannot be read or written so.
+    """
+    destination = Path(destination)
+    if (destination / CARD).exists():
+        raise ValueError(f"{destination} already holds a model; expected a new folder")
+    return export(read(source, weights), destination, layout, dtype=parse_dtype(dtype))
+
+
+def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """A floating-point type by name.
+
+    Raises:
+        ValueError: If it is no floating-point type.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        found = dtype
+    else:
+        found = getattr(torch, dtype.removeprefix("torch."), None)
+    names = ("float32", "float16", "bfloat16", "float64")
+    if dtype is not None and found not in [getattr(torch, name) for name in names]:
+        raise ValueError(
+            f"got dtype={str(dtype).removeprefix('torch.')!r}, expected one of {', '.join(names)}"
+        )
+    return found
+
+
+def _part(source: str | Path, name: str) -> nn.Module:
+    part = getattr(_read(source, (name,)), name)
+    if part is None:
+        raise ValueError(f"{source}: the model has no {name}")
+    return part
+
+
+def _read(source: str | Path, modules: tuple[str, ...]) -> Parts:
+    """A model with no other modules than these, where the layout allows to read them alone."""
+    path = (
+        BUNDLED / source if str(source) in bundled() and not Path(source).exists() else Path(source)
+    )
+    if (path / CARD).is_file():
+        rules = {"schedule", "target", "preconditioning"}
+        return read_folder(path, only=(*modules, *sorted(rules)))
+    return read(path)
+
+
+def _role(module: nn.Module) -> str:
+    """Which part of a model a module is: encoders of video decode too, encoders of text do not."""
+    network, text_encoder, autoencoder = MODULES
+    if hasattr(module, "decode"):
+        return autoencoder
+    return text_encoder if hasattr(module, "encode") else network

@@ -1,0 +1,119 @@
+"""The ``vdm`` folder layout: ``vdm.json`` describes the parts, safetensors hold their weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vdm.pretrained.loading import fill, read_safetensors, write_safetensors
+from vdm.pretrained.parts import MODULES, Parts, parts_from
+
+FORMAT = "vdm/1"
+CARD = "vdm.json"
+KEYS = {"format", "name", "parts", "weights", "defaults", "envelope"}
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The description in a model folder.
+
+    Raises:
+        FileNotFoundError: If the folder has no ``vdm.json``.
+        ValueError: If that is not JSON, of another format version, or has unknown keys.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        raise FileNotFoundError(f"no {CARD} in {folder}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    return check_card(data, str(path))
+
+
+def check_card(data: Any, where: str) -> dict[str, Any]:
+    """Refuse a description of another format, or with keys that nothing reads.
+
+    Raises:
+        ValueError: If it is either.
+    """
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{where}: got format {found!r}, expected {FORMAT!r}")
+    if surplus := sorted(set(data) - KEYS):
+        raise ValueError(
+            f"{where}: unknown key {', '.join(surplus)}; expected {', '.join(sorted(KEYS))}"
+        )
+    return data
+
+
+def read_folder(folder: Path, only: tuple[str, ...] | None = None) -> Parts:
+    """A model from a ``vdm`` folder.
+
+    Args:
+        folder: Holds ``vdm.json`` and one safetensors file per part.
+        only: Read just these parts; all if None.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged, changed since it was written, or does not fit its part.
+    """
+    card, where = read_card(folder), str(folder / CARD)
+    if only is not None:
+        card["parts"] = {name: part for name, part in card.get("parts", {}).items() if name in only}
+    parts = parts_from(card, where)
+    weights = card.get("weights", {})
+    for name, module in parts.modules.items():
+        if name not in weights:
+            raise ValueError(f"{where}: no weights for {name}")
+        entry = weights[name]
+        path = folder / Path(entry["file"]).name
+        state, _ = read_safetensors(path, sha256=entry.get("sha256"))
+        fill(module, state, str(path))
+        parts.hashes[name] = entry.get("sha256", "")
+    return parts
+
+
+def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -> Path:
+    """Write a model as a ``vdm`` folder; ``vdm.json`` comes last, so one that has it is whole.
+
+    Args:
+        parts: The model.
+        folder: Made if need be; files in it are replaced one by one, each whole.
+        dtype: Store floating-point weights in this type; as they are if None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If a weight does not fit into ``dtype``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    card: dict[str, Any] = {"format": FORMAT, **parts.describe(), "weights": {}}
+    for name in MODULES:
+        if (module := parts.modules.get(name)) is None:
+            continue
+        state = {
+            key: _cast(value, dtype, f"{name}.{key}") for key, value in module.state_dict().items()
+        }
+        file = f"{name}.safetensors"
+        card["weights"][name] = {"file": file, "sha256": write_safetensors(state, folder / file)}
+    temporary = folder / f".{CARD}.{os.getpid()}"
+    temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / CARD)
+    return folder
+
+
+def _cast(value: torch.Tensor, dtype: torch.dtype | None, key: str) -> torch.Tensor:
+    if dtype is None or not value.is_floating_point():
+        return value
+    cast = value.to(dtype)
+    if not torch.isfinite(cast).all():
+        raise ValueError(
+            f"{key} does not fit into {str(dtype).removeprefix('torch.')}: "
+            f"largest {value.abs().max():g}"
+        )
+    return cast

@@ -1,0 +1,75 @@
+"""From what a user names to the model: a bundled name, a folder, or a file of a training run."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
+from vdm.pretrained.layout import CARD, read_folder
+from vdm.pretrained.parts import Parts
+
+BUNDLED = Path(__file__).parent / "bundled"
+DIFFUSERS_FILES = ("model_index.json", "config.json", "scheduler_config.json")
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(card.parent.name for card in BUNDLED.glob(f"*/{CARD}"))
+
+
+def read(source: str | Path, weights: Weights = "ema") -> Parts:
+    """A model, whatever it is stored as.
+
+    Args:
+        source: A bundled name, a model folder, a run's folder or ``final.safetensors``, or a
+            Lightning ``.ckpt`` of ours.
+        weights: Which weights of a training run: the averaged ones, or those of the last step.
+
+    Raises:
+        FileNotFoundError: If a path leads nowhere.
+        ValueError: If the name is unknown or the file cannot be read as a model.
+    """
+    path = Path(source)
+    if str(source) in bundled() and not path.exists():
+        path = BUNDLED / str(source)
+    if path.is_dir():
+        return _read_directory(path, weights)
+    if not path.exists():
+        raise _unknown(str(source))
+    if path.suffix == ".safetensors":
+        return read_final(path, weights)
+    if path.suffix == ".ckpt":
+        return read_lightning(path, weights)
+    raise ValueError(
+        f"{path}: got {path.suffix or 'no suffix'}, expected .safetensors, .ckpt or a folder"
+    )
+
+
+def _read_directory(path: Path, weights: Weights) -> Parts:
+    if (path / CARD).is_file():
+        return read_folder(path)
+    if (path / "final.safetensors").is_file():
+        return read_final(path / "final.safetensors", weights)
+    if found := [name for name in DIFFUSERS_FILES if (path / name).is_file()]:
+        raise ValueError(
+            f"{path}: a diffusers folder ({found[0]}) of a model without adapter; expected {CARD}"
+        )
+    raise ValueError(f"{path}: holds neither {CARD} nor final.safetensors")
+
+
+def _unknown(source: str) -> Exception:
+    """The error for a source that is neither a name nor a path, with the nearest name."""
+    names = bundled()
+    nearest = difflib.get_close_matches(source, names, n=1, cutoff=0.0)
+    if source.startswith((".", "/", "~")) or Path(source).suffix in {
+        ".safetensors",
+        ".ckpt",
+        ".json",
+    }:
+        return FileNotFoundError(f"no file or folder {source}")
+    hint = f"; nearest: {nearest[0]}" if nearest else ""
+    return ValueError(
+        f"got model {source!r}, expected a file, a folder or a bundled name: "
+        f"{', '.join(names) or 'none'}{hint}"
+    )
