@@ -1,8 +1,8 @@
 """Runs every test with the package's annotations checked, shapes included, and from fixed seeds.
 
-Within one signature an axis name stands for one size: an output with other channels than the input is
-``"b c_out t h w"``, a size that nothing else shares is ``_`` or ``...``. What must run without the checks
-(``torch.compile(fullgraph=True)``) goes into a subprocess.
+Within one signature an axis name stands for one size: an output with other channels than the input
+is ``"b c_out t h w"``, a size that nothing else shares is ``_`` or ``...``. What must run without
+the checks (``torch.compile(fullgraph=True)``) goes into a subprocess.
 """
 
 import os
