@@ -1,0 +1,83 @@
+"""The denoising loss, once, for every model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vdm.diffusion.denoiser import Denoiser, NetworkCall
+from vdm.diffusion.preconditioning import NoPreconditioning, Preconditioning
+from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
+from vdm.diffusion.targets import Target
+from vdm.diffusion.times import TimeDistribution, Uniform
+from vdm.diffusion.weighting import Constant, Weighting
+from vdm.types import Conditioning, Latents
+from vdm.utils.tensors import masked_mean
+
+
+@dataclass(frozen=True)
+class DenoisingLoss:
+    """Weighted squared error between the prediction and the target at random noise times.
+
+    Args:
+        schedule: The noise schedule.
+        target: What the network predicts.
+        preconditioning: The scales around the network.
+        times: Which noise times are visited.
+        weighting: How much each counts.
+
+    Raises:
+        ValueError: If the preconditioning is not made for the target.
+
+    Source:
+        Kingma & Gao 2023, "Understanding Diffusion Objectives as the ELBO with Simple Data
+        Augmentation", arXiv:2303.00848, eq. 2: the weighted loss that all of them are.
+    """
+
+    schedule: NoiseSchedule
+    target: Target
+    preconditioning: Preconditioning = field(default_factory=NoPreconditioning)
+    times: TimeDistribution = field(default_factory=Uniform)
+    weighting: Weighting = field(default_factory=Constant)
+
+    def __post_init__(self) -> None:
+        self.preconditioning.check_target(self.target)
+
+    def sample_times(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Training times from uniform numbers in [0, 1), one per sample."""
+        return self.times.sample(u, self.schedule)
+
+    def denoiser(self, network: NetworkCall) -> Denoiser:
+        """The denoiser that this loss trains the network to be."""
+        return Denoiser(network, self.schedule, self.target, self.preconditioning)
+
+    def __call__(
+        self,
+        network: NetworkCall,
+        x0: Latents,
+        cond: Conditioning,
+        eps: Latents,
+        t: Float[Tensor, " b"],
+        mask: Float[Tensor, "b _ _ _ _"] | None = None,
+    ) -> Float[Tensor, " b"]:
+        """The loss of every sample of a batch.
+
+        Args:
+            network: The network in training.
+            x0: Clean latents.
+            cond: What the network is told. Frames or regions that are given
+                (``cond.given_mask``) do not count in the loss.
+            eps: Standard normal noise.
+            t: Noise times, e.g. from :meth:`sample_times`.
+            mask: 1 where the loss counts, 0 for padding; broadcasts over ``x0``.
+        """
+        t = at_least_float32(t)
+        xt = self.schedule.add_noise(x0, eps, t)
+        pred = self.denoiser(network).predict(xt, t, cond)
+        error = pred - self.target(self.schedule, x0, eps, t)
+        if cond.given_mask is not None:
+            free = 1 - cond.given_mask
+            mask = free if mask is None else mask * free
+        return self.weighting(self.schedule, self.target, t) * masked_mean(error**2, mask)

@@ -1,0 +1,437 @@
+"""How does a denoiser become a sampler?
+
+A sampler is a pure function ``sampler(denoise, schedule, x, times, *, noise=None, callback=None)``:
+
+- ``denoise(xt, t)`` estimates ``x0``; conditioning and guidance are inside it.
+- ``x`` is noise at ``times[0]``: unit normal noise times ``schedule.prior_std(times[0])``.
+- ``times`` decreases, ``(n + 1,)``; it may start where ``alpha`` is 0 and end where ``sigma`` is 0.
+- ``noise(x)`` draws standard normal noise like ``x``, e.g. ``vdm.utils.rng.SampleNoise``.
+- ``callback(step, num_steps, x)`` is told the sample after every step.
+
+The returned sample belongs to ``times[-1]``. Coefficients are float64 numbers, the running sample
+is at least float32, and the denoiser is handed ``x`` in the precision that the caller gave.
+
+All follow the same ordinary differential equation, which in terms of what the denoiser gives is
+
+    dx = x0 dalpha + eps dsigma        with   eps = (x - alpha x0) / sigma
+
+(Song et al. 2021, arXiv:2011.13456, eq. 13, with the score written as ``-eps / sigma``), or one of
+the stochastic equations with the same marginals. No derivative of the schedule is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
+from vdm.types import Denoise
+
+Grid = Float[Tensor, " points"]
+Noise = Callable[[Tensor], Tensor]
+Callback = Callable[[int, int, Tensor], None]
+
+
+class Level(NamedTuple):
+    """One point of the grid as numbers."""
+
+    t: float
+    alpha: float
+    sigma: float
+    log_snr: float
+
+
+class _Walk:
+    """What all samplers share: the grid as numbers, precision, calling the denoiser, reporting."""
+
+    def __init__(
+        self,
+        denoise: Denoise,
+        schedule: NoiseSchedule,
+        x: Tensor,
+        times: Grid,
+        callback: Callback | None,
+        next_times: Grid | None = None,
+    ) -> None:
+        self.denoise, self.callback, self.dtype = denoise, callback, x.dtype
+        self.start = at_least_float32(x)
+        self.levels = _levels(schedule, times)
+        if len(self.levels) < 2:
+            raise ValueError(f"got times of shape {tuple(times.shape)}, expected (n + 1,), n >= 1")
+        self.steps = list(pairwise(self.levels))
+        if next_times is not None:
+            if len(next_times) != len(self.steps):
+                raise ValueError(f"got {len(next_times)} next_times, expected {len(self.steps)}")
+            self.steps = list(zip(self.levels, _levels(schedule, next_times), strict=False))
+        self.done = 0
+
+    def __iter__(self) -> Iterator[tuple[Level, Level]]:
+        return iter(self.steps)
+
+    def x0(self, x: Tensor, at: Level) -> Tensor:
+        """The denoiser's estimate, in the precision of the running sample."""
+        precision = torch.promote_types(self.dtype, torch.float32)
+        t = torch.full((len(x),), at.t, dtype=precision, device=x.device)
+        return self.denoise(x.to(self.dtype), t).to(x.dtype)
+
+    def report(self, x: Tensor) -> None:
+        """Count a step and tell the callback."""
+        self.done += 1
+        if self.callback is not None:
+            self.callback(self.done - 1, len(self.steps), x.to(self.dtype))
+
+
+def _levels(schedule: NoiseSchedule, times: Grid) -> list[Level]:
+    if times.ndim != 1:
+        raise ValueError(f"got times of shape {tuple(times.shape)}, expected (n + 1,), n >= 1")
+    t = times.detach().to("cpu", torch.float64)
+    columns = (t, schedule.alpha(t), schedule.sigma(t), schedule.log_snr(t))
+    return [Level(*row) for row in torch.stack(columns, 1).tolist()]
+
+
+def _need_noise(noise: Noise | None, sampler: str) -> Noise:
+    if noise is None:
+        raise ValueError(
+            f"{sampler} is stochastic: got noise=None, expected e.g. SampleNoise(seeds)"
+        )
+    return noise
+
+
+def _eps(x: Tensor, x0: Tensor, at: Level) -> Tensor:
+    return (x - at.alpha * x0) / at.sigma
+
+
+def _fresh(a: Level, b: Level) -> float:
+    """Share of the noise variance at ``b`` that is not in ``a``: ``1 - SNR(a) / SNR(b)``."""
+    return -math.expm1(a.log_snr - b.log_snr)
+
+
+def euler(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """First order: ``x0`` and ``eps`` are held over the step.
+
+    On the linear path this is ``x + (t' - t) * velocity``, the Euler method of flow matching; with
+    ``alpha = 1`` it is that of EDM and k-diffusion; on every schedule it is DDIM with ``eta = 0``.
+
+    Source:
+        Liu et al. 2022, arXiv:2209.03003, eq. 1; Karras et al. 2022, arXiv:2206.00364, eq. 4.
+    """
+    walk = _Walk(denoise, schedule, x, times, callback)
+    x = walk.start
+    for a, b in walk:
+        x0 = walk.x0(x, a)
+        x = x + (b.alpha - a.alpha) * x0 + (b.sigma - a.sigma) * _eps(x, x0, a)
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+def heun(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Second order: the trapezoid rule, two evaluations per step and one in a last step to 0.
+
+    Source:
+        Karras et al. 2022, arXiv:2206.00364, algorithm 1, in ``alpha`` and ``sigma`` instead of
+        time; for ``alpha = 1`` and on the linear path the two agree.
+    """
+    walk = _Walk(denoise, schedule, x, times, callback)
+    x = walk.start
+    for a, b in walk:
+        x0 = walk.x0(x, a)
+        eps = _eps(x, x0, a)
+        d_alpha, d_sigma = b.alpha - a.alpha, b.sigma - a.sigma
+        ahead = x + d_alpha * x0 + d_sigma * eps
+        if b.sigma > 0:
+            x0_ahead = walk.x0(ahead, b)
+            eps_ahead = _eps(ahead, x0_ahead, b)
+            ahead = x + d_alpha * (x0 + x0_ahead) / 2 + d_sigma * (eps + eps_ahead) / 2
+        x = ahead
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+def ddim(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    eta: float = 0.0,
+    next_times: Grid | None = None,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Deterministic for ``eta = 0``; for ``eta = 1`` the ancestral sampler of DDPM.
+
+    Args:
+        denoise: The denoiser.
+        schedule: The noise schedule.
+        x: Noise at ``times[0]``.
+        times: Decreasing times.
+        eta: Share of the noise that is replaced by fresh noise, in standard deviations.
+        next_times: Where each step goes, ``(n,)``, for published samplers that do not step to the
+            next time of their grid (see ``time_grids.constant_stride``).
+        noise: Draws noise; needed for ``eta > 0``.
+        callback: Told of every step.
+
+    Raises:
+        ValueError: If ``eta`` is not in [0, 1], or positive without ``noise``.
+
+    Source:
+        Song et al. 2021, arXiv:2010.02502, eq. 12 and 16; ``alpha_bar`` ratios are written as SNR
+        ratios, which is the same where variance is preserved and holds where it is not.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"got eta={eta}, expected 0 (deterministic) to 1 (ancestral)")
+    draw = _need_noise(noise, "ddim with eta > 0") if eta > 0 else None
+    walk = _Walk(denoise, schedule, x, times, callback, next_times)
+    x = walk.start
+    for a, b in walk:
+        x0 = walk.x0(x, a)
+        std = eta * b.sigma * math.sqrt(_fresh(a, b))
+        kept = math.sqrt(b.sigma**2 - std**2)
+        x = b.alpha * x0 + kept * _eps(x, x0, a)
+        if draw is not None and std > 0:
+            x = x + std * draw(x)
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+def ancestral(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Draws from the posterior of the next sample given this one and ``x0``.
+
+    Source:
+        Ho et al. 2020, arXiv:2006.11239, eq. 6-7, between any two times: Kingma et al. 2021,
+        arXiv:2107.00630, eq. 25-29 of appendix A.
+    """
+    draw = _need_noise(noise, "ancestral")
+    walk = _Walk(denoise, schedule, x, times, callback)
+    x = walk.start
+    for a, b in walk:
+        x0 = walk.x0(x, a)
+        fresh = _fresh(a, b)
+        weight = (a.alpha / a.sigma**2) * (b.sigma**2 / b.alpha)
+        x = weight * x + b.alpha * fresh * x0
+        if b.sigma > 0:
+            x = x + b.sigma * math.sqrt(fresh) * draw(x)
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+def lcm(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Multistep consistency sampling: jump to ``x0``, noise it again, repeat.
+
+    For a consistency model ``denoise`` is its consistency function; models distilled with boundary
+    scales need ``denoiser.consistency_boundary`` around the denoiser.
+
+    Source:
+        Song et al. 2023, "Consistency Models", arXiv:2303.01469, algorithm 1; Luo et al. 2023,
+        "Latent Consistency Models", arXiv:2310.04378, algorithm 3.
+    """
+    walk = _Walk(denoise, schedule, x, times, callback)
+    draw = noise
+    if any(b.sigma > 0 for _, b in walk):
+        draw = _need_noise(noise, "lcm with more than one step")
+    x = walk.start
+    for a, b in walk:
+        x = b.alpha * walk.x0(x, a)
+        if draw is not None and b.sigma > 0:
+            x = x + b.sigma * draw(x)
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+def dpmpp_2m(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M): second order from one evaluation per step and the previous one.
+
+    The first step and a last step to ``sigma = 0`` are of first order.
+
+    Source:
+        Lu et al. 2022, "DPM-Solver++", arXiv:2211.01095, algorithm 2.
+    """
+    walk = _Walk(denoise, schedule, x, times, callback)
+    x, x0_last, h_last = walk.start, None, math.inf
+    for a, b in walk:
+        x0 = walk.x0(x, a)
+        h = (b.log_snr - a.log_snr) / 2
+        d = x0
+        if x0_last is not None and b.sigma > 0:
+            r = h_last / h
+            d = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * x0_last
+        x = (b.sigma / a.sigma) * x - b.alpha * math.expm1(-h) * d
+        x0_last, h_last = x0, h
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+def dpmpp_2m_sde(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    eta: float = 1.0,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """SDE-DPM-Solver++(2M): the stochastic form of :func:`dpmpp_2m`, midpoint type.
+
+    Args:
+        denoise: The denoiser.
+        schedule: The noise schedule.
+        x: Noise at ``times[0]``.
+        times: Decreasing times.
+        eta: 1 follows the reverse SDE, 0 is :func:`dpmpp_2m`.
+        noise: Draws noise; needed for ``eta > 0``. It is called once per step, but not in a last
+            step to ``sigma = 0``.
+        callback: Told of every step.
+
+    Raises:
+        ValueError: If ``eta`` is negative, or positive without ``noise``.
+
+    Source:
+        Lu et al. 2022, arXiv:2211.01095, eq. 18; ``eta`` scales the noise of the SDE.
+    """
+    if eta < 0:
+        raise ValueError(f"got eta={eta}, expected 0 (deterministic), 1 (reverse SDE) or between")
+    draw = _need_noise(noise, "dpmpp_2m_sde with eta > 0") if eta > 0 else None
+    walk = _Walk(denoise, schedule, x, times, callback)
+    x, x0_last, h_last = walk.start, None, math.inf
+    for a, b in walk:
+        x0 = walk.x0(x, a)
+        h = (b.log_snr - a.log_snr) / 2
+        d = x0
+        if x0_last is not None and b.sigma > 0:
+            r = h_last / h
+            d = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * x0_last
+        decay = math.exp(-eta * h) if eta > 0 else 1.0
+        x = (b.sigma / a.sigma * decay) * x - b.alpha * math.expm1(-(1 + eta) * h) * d
+        if draw is not None and b.sigma > 0:
+            x = x + b.sigma * math.sqrt(-math.expm1(-2 * eta * h)) * draw(x)
+        x0_last, h_last = x0, h
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+def unipc(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    kind: Literal["bh1", "bh2"] = "bh2",
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """UniPC-2: every evaluation corrects the sample that it was made at, then predicts the next.
+
+    The first step and a last step to ``sigma = 0`` are of first order.
+
+    Args:
+        denoise: The denoiser.
+        schedule: The noise schedule.
+        x: Noise at ``times[0]``.
+        times: Decreasing times.
+        kind: The function ``B(h)``: ``h`` for ``"bh1"``, ``exp(h) - 1`` for ``"bh2"``.
+        noise: Not used.
+        callback: Told of every step; it sees predicted samples, which the next step corrects.
+
+    Raises:
+        ValueError: If ``kind`` is unknown.
+
+    Source:
+        Zhao et al. 2023, "UniPC", arXiv:2302.04867, algorithms 5-8 (data prediction), order 2, with
+        the coefficient 1/2 where one difference is used (their section 3.4).
+    """
+    if kind not in ("bh1", "bh2"):
+        raise ValueError(f"got kind={kind!r}, expected 'bh1' or 'bh2'")
+    walk = _Walk(denoise, schedule, x, times, callback)
+    x = walk.start
+    past: list[_Evaluation] = []
+    for a, b in walk:
+        x0 = walk.x0(x, a)
+        if past:
+            x = _unipc_correct(past, x0, a, kind)
+        past = [*past[-1:], (x, x0, a)]
+        x = _unipc_predict(past, b, kind)
+        walk.report(x)
+    return x.to(walk.dtype)
+
+
+_Evaluation = tuple[Tensor, Tensor, Level]
+
+
+def _unipc_b(h: float, kind: str) -> float:
+    # an infinite step (from pure noise) has no finite B1, so it takes B2
+    return -h if kind == "bh1" and math.isfinite(h) else math.expm1(-h)
+
+
+def _unipc_predict(past: list[_Evaluation], b: Level, kind: str) -> Tensor:
+    x, x0, a = past[-1]
+    h = (b.log_snr - a.log_snr) / 2
+    x = (b.sigma / a.sigma) * x - b.alpha * math.expm1(-h) * x0
+    if len(past) < 2 or b.sigma == 0:
+        return x
+    _, x0_last, last = past[-2]
+    r = (last.log_snr - a.log_snr) / 2 / h
+    return x - b.alpha * _unipc_b(h, kind) * (x0_last - x0) / (2 * r)
+
+
+def _unipc_correct(past: list[_Evaluation], x0_next: Tensor, b: Level, kind: str) -> Tensor:
+    x, x0, a = past[-1]
+    h = (b.log_snr - a.log_snr) / 2
+    x = (b.sigma / a.sigma) * x - b.alpha * math.expm1(-h) * x0
+    scale = _unipc_b(h, kind)
+    if len(past) < 2:
+        return x - b.alpha * scale * (x0_next - x0) / 2
+    _, x0_last, last = past[-2]
+    r = (last.log_snr - a.log_snr) / 2 / h
+    # the two equations that make the corrector exact for x0 linear and quadratic in log-SNR
+    phi_1 = -math.expm1(-h) / h - 1
+    phi_2 = -phi_1 / h - 1 / 2
+    rho_last = (phi_1 - 2 * phi_2) / scale / (1 - r)
+    rho_next = phi_1 / scale - rho_last
+    return x - b.alpha * scale * (rho_last * (x0_last - x0) / r + rho_next * (x0_next - x0))

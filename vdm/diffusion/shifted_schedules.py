@@ -1,0 +1,204 @@
+"""Schedules made from other schedules: moved to more noise, or made to end in pure noise."""
+
+# ruff: noqa: D102 -- what the methods mean is said once, on the abstract class
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from vdm.diffusion.schedules import NoiseSchedule, Times
+
+
+def shift_time(t: Times, shift: float) -> Times:
+    """Move times towards noise: ``shift * t / (1 + (shift - 1) * t)``; 0 and 1 stay.
+
+    Source:
+        Esser et al. 2024, "Scaling Rectified Flow Transformers" (SD3), arXiv:2403.03206, eq. 23.
+    """
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"got {name}={value}, expected more than 0; 1 changes nothing")
+
+
+@dataclass(frozen=True)
+class Shifted(NoiseSchedule):
+    """Another schedule with its time moved towards noise (the resolution or flow shift).
+
+    On the linear path this multiplies ``sigma / alpha`` by ``shift``. Networks go on being told the
+    time of the unshifted path, so one network serves every shift. Uniform times on a shifted
+    schedule are ``time_grids.shifted`` times on the unshifted one.
+
+    Args:
+        base: The schedule to shift.
+        shift: 1 changes nothing; SD3 3, HunyuanVideo 7.
+
+    Source:
+        Esser et al. 2024, arXiv:2403.03206, eq. 23.
+    """
+
+    base: NoiseSchedule
+    shift: float
+
+    def __post_init__(self) -> None:
+        _check_positive("shift", self.shift)
+
+    @property
+    def t_first(self) -> float:
+        return self.base.t_first / (self.shift - (self.shift - 1) * self.base.t_first)
+
+    def path_time(self, t: Times) -> Times:
+        return self.base.path_time(shift_time(t, self.shift))
+
+    def alpha(self, t: Times) -> Times:
+        return self.base.alpha(shift_time(t, self.shift))
+
+    def sigma(self, t: Times) -> Times:
+        return self.base.sigma(shift_time(t, self.shift))
+
+    def alpha_dot(self, t: Times) -> Times:
+        return self.base.alpha_dot(shift_time(t, self.shift)) * self._shift_dot(t)
+
+    def sigma_dot(self, t: Times) -> Times:
+        return self.base.sigma_dot(shift_time(t, self.shift)) * self._shift_dot(t)
+
+    def t_from_log_snr(self, log_snr: Times) -> Times:
+        return shift_time(self.base.t_from_log_snr(log_snr), 1 / self.shift)
+
+    def _shift_dot(self, t: Times) -> Times:
+        return self.shift / (1 + (self.shift - 1) * t) ** 2
+
+
+@dataclass(frozen=True)
+class SNRShifted(NoiseSchedule):
+    """Another schedule with its SNR divided by ``scale`` at every time.
+
+    ``alpha`` and ``sigma`` are rescaled together so that ``alpha**2 + sigma**2`` is kept; for a
+    variance-preserving base this is ``alpha_bar / (scale + (1 - scale) * alpha_bar)``.
+
+    Args:
+        base: The schedule to shift.
+        scale: 1 changes nothing; CogVideoX-2B 3.
+
+    Source:
+        Yang et al. 2024, "CogVideoX", arXiv:2408.06072, and its released scheduler, after Hoogeboom
+        et al. 2023, "simple diffusion", arXiv:2301.11093, eq. 4.
+    """
+
+    base: NoiseSchedule
+    scale: float
+
+    def __post_init__(self) -> None:
+        _check_positive("scale", self.scale)
+
+    @property
+    def t_first(self) -> float:
+        return self.base.t_first
+
+    def path_time(self, t: Times) -> Times:
+        return self.base.path_time(t)
+
+    def alpha(self, t: Times) -> Times:
+        return self.base.alpha(t) * self._gain(t)
+
+    def sigma(self, t: Times) -> Times:
+        return self.scale**0.5 * self.base.sigma(t) * self._gain(t)
+
+    def alpha_dot(self, t: Times) -> Times:
+        return self.base.alpha_dot(t) * self._gain(t) + self.base.alpha(t) * self._gain_dot(t)
+
+    def sigma_dot(self, t: Times) -> Times:
+        grown = self.base.sigma_dot(t) * self._gain(t) + self.base.sigma(t) * self._gain_dot(t)
+        return self.scale**0.5 * grown
+
+    def t_from_log_snr(self, log_snr: Times) -> Times:
+        return self.base.t_from_log_snr(log_snr + torch.log(torch.full_like(log_snr, self.scale)))
+
+    def _gain(self, t: Times) -> Times:
+        signal, noise = self.base.alpha(t) ** 2, self.base.sigma(t) ** 2
+        return torch.sqrt((signal + noise) / (signal + self.scale * noise))
+
+    def _gain_dot(self, t: Times) -> Times:
+        alpha, sigma = self.base.alpha(t), self.base.sigma(t)
+        signal, noise = alpha**2, sigma**2
+        # derivative of gain**2, whose numerator is -(scale - 1) (noise' signal - signal' noise)
+        wronskian = 2 * (
+            sigma * self.base.sigma_dot(t) * signal - alpha * self.base.alpha_dot(t) * noise
+        )
+        square_dot = (1 - self.scale) * wronskian / (signal + self.scale * noise) ** 2
+        return square_dot / (2 * self._gain(t))
+
+
+@dataclass(frozen=True)
+class ZeroTerminalSNR(NoiseSchedule):
+    """A variance-preserving schedule rescaled so that ``t = 1`` is pure noise.
+
+    ``alpha`` is shifted to 0 at ``t = 1`` and rescaled to stay as it is at the first time that
+    training visits (the first entry of a table, 0 of a continuous schedule).
+
+    Args:
+        base: A variance-preserving schedule.
+
+    Raises:
+        ValueError: If ``base`` is not variance preserving.
+
+    Source:
+        Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+        arXiv:2305.08891, algorithm 1.
+    """
+
+    base: NoiseSchedule
+
+    def __post_init__(self) -> None:
+        if abs(self.base.prior_std(0.5) - 1) > 1e-6:
+            raise ValueError(
+                f"got {type(self.base).__name__}, expected a variance-preserving schedule, "
+                "e.g. DDPMTable; LinearPath and Cosine end in pure noise already"
+            )
+
+    @property
+    def t_first(self) -> float:
+        return self.base.t_first
+
+    def path_time(self, t: Times) -> Times:
+        return self.base.path_time(t)
+
+    def alpha(self, t: Times) -> Times:
+        alpha, (first, last) = self.base.alpha(t), self._ends(t)
+        return torch.where(t < self.t_first, alpha, (alpha - last) * first / (first - last))
+
+    def sigma(self, t: Times) -> Times:
+        # sigma**2 = 1 - alpha**2, written as what the base has plus what alpha loses
+        alpha = self.base.alpha(t)
+        lost = alpha - self.alpha(t)
+        return torch.sqrt(self.base.sigma(t) ** 2 + lost * (alpha + self.alpha(t)))
+
+    def alpha_dot(self, t: Times) -> Times:
+        alpha_dot, (first, last) = self.base.alpha_dot(t), self._ends(t)
+        return torch.where(t < self.t_first, alpha_dot, alpha_dot * first / (first - last))
+
+    def sigma_dot(self, t: Times) -> Times:
+        first, last = self._ends(t)
+        sigma_dot = -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
+        start = self.base.sigma_dot(t)  # its limit where sigma is 0, up to the gain
+        if self.t_first == 0:
+            start = start * torch.sqrt(first / (first - last))
+        return torch.where(self.sigma(t) > 0, sigma_dot, start)
+
+    def t_from_log_snr(self, log_snr: Times) -> Times:
+        first, last = self._ends(log_snr)
+        alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+        gained = last * (first - alpha) / first  # alpha of the base less alpha
+        base_sigma = torch.sqrt((sigma**2 - gained * (2 * alpha + gained)).clamp_min(0))
+        t = self.base.t_from_log_snr(2 * (torch.log(alpha + gained) - torch.log(base_sigma)))
+        return torch.where(alpha > first, self.base.t_from_log_snr(log_snr), t)
+
+    def _ends(self, t: Times) -> tuple[Times, Times]:
+        return (
+            self.base.alpha(torch.full_like(t, self.t_first)),
+            self.base.alpha(torch.ones_like(t)),
+        )

@@ -1,0 +1,209 @@
+"""At which noise times is the network evaluated when sampling?
+
+A grid is decreasing, ``(n + 1,)`` for ``n`` steps, in float64 on the CPU: samplers walk it as
+numbers. Entry ``k`` of a DDPM table stands at ``t = (k + 1) / num_timesteps``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vdm.diffusion.schedules import NoiseSchedule
+from vdm.diffusion.shifted_schedules import shift_time
+
+Grid = Float[Tensor, " points"]
+
+
+def _check_steps(num_steps: int) -> None:
+    if num_steps < 1:
+        raise ValueError(f"got num_steps={num_steps}, expected at least 1")
+
+
+def uniform(num_steps: int, t_max: float = 1.0, t_min: float = 0.0) -> Grid:
+    """Equal steps from ``t_max`` to ``t_min``.
+
+    Raises:
+        ValueError: If there is no step or the times do not decrease within [0, 1].
+
+    Source:
+        Liu et al. 2022, arXiv:2209.03003, section 2.
+    """
+    _check_steps(num_steps)
+    if not 0 <= t_min < t_max <= 1:
+        raise ValueError(f"got t_max={t_max}, t_min={t_min}, expected 0 <= t_min < t_max <= 1")
+    return torch.linspace(t_max, t_min, num_steps + 1, dtype=torch.float64)
+
+
+def shifted(num_steps: int, shift: float, t_max: float = 1.0, t_min: float = 0.0) -> Grid:
+    """Equal steps, moved towards noise.
+
+    Source:
+        Esser et al. 2024, arXiv:2403.03206, eq. 23.
+    """
+    if not shift > 0:
+        raise ValueError(f"got shift={shift}, expected more than 0; 1 changes nothing")
+    return shift_time(uniform(num_steps, t_max, t_min), shift)
+
+
+def karras(
+    num_steps: int,
+    schedule: NoiseSchedule,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> Grid:
+    """``num_steps`` noise levels equally spaced in ``edm_sigma**(1 / rho)``, then 0.
+
+    Args:
+        num_steps: Steps, the last of which goes from ``sigma_min`` to 0.
+        schedule: Gives the time of a noise level.
+        sigma_min: Smallest noise level ``sigma / alpha`` above 0.
+        sigma_max: Largest one; not above that of the schedule.
+        rho: Larger means more steps at low noise.
+
+    Raises:
+        ValueError: If there is no step, the levels do not decrease or the schedule ends below them.
+
+    Source:
+        Karras et al. 2022, arXiv:2206.00364, eq. 5.
+    """
+    _check_steps(num_steps)
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(
+            f"got sigma_min={sigma_min}, sigma_max={sigma_max}, expected 0 < sigma_min < sigma_max"
+        )
+    largest = float(schedule.edm_sigma(torch.ones((), dtype=torch.float64)))
+    if sigma_max > largest * (1 + 1e-6):
+        raise ValueError(
+            f"got sigma_max={sigma_max}, expected at most {largest:g}, where the schedule ends"
+        )
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    edm_sigma = torch.linspace(high, low, num_steps, dtype=torch.float64) ** rho
+    return torch.cat([schedule.t_from_edm_sigma(edm_sigma), edm_sigma.new_zeros(1)])
+
+
+def from_timesteps(
+    timesteps: Tensor | Sequence[float],
+    num_timesteps: int = 1000,
+    ends_clean: bool = True,
+) -> Grid:
+    """The grid that visits these entries of a DDPM table.
+
+    Args:
+        timesteps: Decreasing timesteps from ``num_timesteps - 1`` to 0; fractions are allowed.
+        num_timesteps: Entries of the table.
+        ends_clean: Whether the last step goes to clean data (``t = 0``); otherwise it goes to the
+            first entry, whose noise is then left in (``set_alpha_to_one=False`` in diffusers).
+
+    Source:
+        Song et al. 2021, arXiv:2010.02502, section 4.2.
+    """
+    k = torch.as_tensor(timesteps, dtype=torch.float64)
+    last = k.new_full((1,), -1.0 if ends_clean else 0.0)
+    return (torch.cat([k, last]) + 1) / num_timesteps
+
+
+def leading(
+    num_steps: int, num_timesteps: int = 1000, offset: int = 1, ends_clean: bool = True
+) -> Grid:
+    """Entries ``0, s, 2s, ...`` plus ``offset``, where ``s = num_timesteps // num_steps``.
+
+    Args:
+        num_steps: Steps.
+        num_timesteps: Entries of the table.
+        offset: Added to every entry: 1 in Stable Diffusion.
+        ends_clean: As for :func:`from_timesteps`.
+
+    Source:
+        Lin et al. 2023, arXiv:2305.08891, table 2.
+    """
+    _check_steps_of_table(num_steps, num_timesteps)
+    stride = num_timesteps // num_steps
+    timesteps = [k * stride + offset for k in reversed(range(num_steps))]
+    return from_timesteps(timesteps, num_timesteps, ends_clean)
+
+
+def trailing(num_steps: int, num_timesteps: int = 1000, ends_clean: bool = True) -> Grid:
+    """Entries counted down from the last: starts in pure noise.
+
+    Args:
+        num_steps: Steps.
+        num_timesteps: Entries of the table.
+        ends_clean: As for :func:`from_timesteps`.
+
+    Source:
+        Lin et al. 2023, arXiv:2305.08891, table 2.
+    """
+    _check_steps_of_table(num_steps, num_timesteps)
+    stride = num_timesteps / num_steps
+    timesteps = [round(num_timesteps - k * stride) - 1 for k in range(num_steps)]
+    return from_timesteps(timesteps, num_timesteps, ends_clean)
+
+
+def linspace(num_steps: int, num_timesteps: int = 1000, ends_clean: bool = True) -> Grid:
+    """Equally spaced entries including the last and the first.
+
+    Args:
+        num_steps: Steps.
+        num_timesteps: Entries of the table.
+        ends_clean: As for :func:`from_timesteps`; if not, a last step from 0 to 0 changes nothing.
+
+    Source:
+        Lin et al. 2023, arXiv:2305.08891, table 2.
+    """
+    _check_steps_of_table(num_steps, num_timesteps)
+    timesteps = torch.linspace(num_timesteps - 1, 0, num_steps, dtype=torch.float64).round()
+    return from_timesteps(timesteps, num_timesteps, ends_clean)
+
+
+def constant_stride(times: Grid, num_timesteps: int = 1000, ends_clean: bool = True) -> Grid:
+    """Where published DDIM samplers step to: ``num_timesteps // n`` entries on.
+
+    On a leading grid that is the next time. On others it is not, and the sampler goes on as if it
+    stood at the next time of the grid; models were published with pictures made so.
+
+    Args:
+        times: The grid, ``(n + 1,)``.
+        num_timesteps: Entries of the table.
+        ends_clean: As for :func:`from_timesteps`.
+
+    Returns:
+        One time per step, ``(n,)``, for ``ddim(next_times=...)``.
+
+    Source:
+        The DDIM scheduler of diffusers.
+    """
+    n = len(times) - 1
+    k = (times[:-1] * num_timesteps).round() - 1 - num_timesteps // n
+    return (torch.where(k >= 0, k, -1 if ends_clean else 0) + 1) / num_timesteps
+
+
+def lcm(num_steps: int, original_steps: int = 50, num_timesteps: int = 1000) -> Grid:
+    """Steps spread over the entries that a latent consistency model was distilled on.
+
+    Args:
+        num_steps: Steps, usually 1 to 8.
+        original_steps: Entries visited in distillation.
+        num_timesteps: Entries of the table.
+
+    Raises:
+        ValueError: If there are more steps than entries.
+
+    Source:
+        Luo et al. 2023, arXiv:2310.04378, section 4.3 (skipping steps), with the rounding of the
+        released sampler.
+    """
+    _check_steps_of_table(num_steps, original_steps)
+    stride = num_timesteps // original_steps
+    entries = [k * stride - 1 for k in range(original_steps, 0, -1)]
+    picked = [entries[k * original_steps // num_steps] for k in range(num_steps)]
+    return from_timesteps(picked, num_timesteps)
+
+
+def _check_steps_of_table(num_steps: int, num_timesteps: int) -> None:
+    if not 1 <= num_steps <= num_timesteps:
+        raise ValueError(f"got num_steps={num_steps}, expected 1 to {num_timesteps}")
