@@ -70,6 +70,10 @@ class Without:
     def find_spec(self, name, path=None, target=None):
         absent = name.split(".")[0] in {OPTIONAL.split()!r}
         return None if absent else self.finder.find_spec(name, path, target)
+    def find_distributions(self, context):
+        absent = context.name in {OPTIONAL.split()!r}
+        find = getattr(self.finder, "find_distributions", None)
+        return () if absent or find is None else find(context)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
 import vdm
 failed = {{}}

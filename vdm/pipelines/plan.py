@@ -1,0 +1,275 @@
+"""What a call will cost, in memory, operations and time, before any weight is loaded.
+
+The parts are built on the meta device, where tensors have shapes but no data, and run once there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from vdm.pipelines.request import Geometry, check_scale, check_steps, time_grid_for
+from vdm.pretrained.layout import check_card, read_card
+from vdm.pretrained.parts import Parts, parts_from
+from vdm.pretrained.sources import BUNDLED, bundled
+from vdm.types import Conditioning
+
+CALLS_PER_STEP = {"heun": 2}
+"""Network calls per sampling step, where it is not one."""
+TEXT_LENGTH = 32
+"""Tokens assumed for a text encoder that is not part of the model."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the model at work.
+
+    Args:
+        name: Which part.
+        num_parameters: Its parameters.
+        weight_bytes: Bytes of its weights.
+        activation_bytes: Most bytes of tensors alive at once during a call, weights aside.
+        flops: Floating-point operations of a call.
+        traffic_bytes: Bytes that the operations of a call read and write.
+        num_calls: How often it is called for one batch of clips.
+    """
+
+    name: str
+    num_parameters: int
+    weight_bytes: int
+    activation_bytes: int
+    flops: int
+    traffic_bytes: int
+    num_calls: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How fast a device is at the two things that bound every model.
+
+    Args:
+        name: The device.
+        flops: Floating-point operations per second in a matrix product.
+        bandwidth: Bytes per second read and written by a copy.
+    """
+
+    name: str
+    flops: float
+    bandwidth: float
+
+    def seconds(self, stage: Stage) -> float:
+        """The roofline: no call can be faster than its arithmetic or its memory traffic."""
+        call = max(stage.flops / self.flops, stage.traffic_bytes / self.bandwidth)
+        return call * stage.num_calls
+
+
+def read_description(source: str | Path) -> dict[str, Any]:
+    """The description of a model, without its weights.
+
+    Args:
+        source: A bundled name, a model folder, a run's folder or its ``final.safetensors``.
+
+    Raises:
+        ValueError: If there is none.
+        FileNotFoundError: If the path leads nowhere.
+    """
+    path = Path(source)
+    if str(source) in bundled() and not path.exists():
+        path = BUNDLED / str(source)
+    if path.is_dir() and (path / "final.safetensors").is_file():
+        path = path / "final.safetensors"
+    if path.is_dir():
+        return read_card(path)
+    if not path.is_file():
+        names = ", ".join(bundled()) or "none"
+        raise FileNotFoundError(f"got model {str(source)!r}, expected a path or one of: {names}")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file: {error}") from error
+    if "vdm" not in metadata:
+        raise ValueError(f"{path}: no description in its metadata, expected one under 'vdm'")
+    return check_card(json.loads(metadata["vdm"]), str(path))
+
+
+def plan(
+    description: dict[str, Any],
+    *,
+    num_frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    steps: int | None = None,
+    guidance_scale: float | tuple[float, float] | None = None,
+    sampler: str | None = None,
+    batch: int = 1,
+    decode_frames: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> list[Stage]:
+    """The stages of a generation, in order.
+
+    Args:
+        description: What :func:`read_description` gives.
+        num_frames: Frames per clip; this and what follows default to the model's own.
+        height: Pixels.
+        width: Pixels.
+        steps: Sampling steps.
+        guidance_scale: 1 is no guidance; anything else doubles the network's calls.
+        sampler: Name of the sampler.
+        batch: Clips made together.
+        decode_frames: Latent frames decoded at a time.
+        dtype: Number format of weights and activations.
+
+    Raises:
+        ValueError: If the model cannot make clips of this size.
+    """
+    with torch.device("meta"):
+        parts = parts_from(description, "plan")
+    for module in parts.modules.values():
+        module.to(dtype).eval()
+    if parts.network is None:
+        raise ValueError(f"model {parts.name!r} has no network, expected one to plan for")
+    defaults = parts.defaults
+    strides = getattr(parts.autoencoder, "strides", (1, 1, 1))
+    geometry = Geometry(strides, getattr(parts.network, "patch_size", (1, 1, 1)))
+    height, width = height or defaults.height, width or defaults.width
+    geometry.check_pixels(height=height, width=width)
+    grid = time_grid_for(defaults, strides[0], num_frames, None, None)
+    geometry.check_frames(grid)
+    steps = check_steps(defaults.steps if steps is None else steps)
+    scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
+
+    channels = getattr(parts.autoencoder, "latent_channels", 3)
+    size = (grid.num_latent_frames, height // strides[1], width // strides[2])
+    latents = torch.empty(batch, channels, *size, device="meta", dtype=dtype)
+    calls = steps * CALLS_PER_STEP.get(sampler or defaults.sampler, 1) * (1 if scale == 1.0 else 2)
+    cond = _conditioning(parts, batch, dtype)
+    c_noise = torch.empty(batch, device="meta")
+    network, text_encoder, autoencoder = parts.network, parts.text_encoder, parts.autoencoder
+    stages = []
+    if text_encoder is not None:
+        prompts = [""] * batch
+        stages.append(_measure("text_encoder", text_encoder, lambda: _encode(parts, prompts), 2))
+    stages.append(_measure("network", network, lambda: network(latents, c_noise, cond), calls))
+    if autoencoder is not None:
+        arguments = {"num_frames": grid.num_frames, "decode_frames": decode_frames}
+        decode: Callable[..., Tensor] = autoencoder.decode  # type: ignore[assignment]
+        stages.append(_measure("decoder", autoencoder, lambda: decode(latents, **arguments), 1))
+    return stages
+
+
+def _encode(parts: Parts, prompts: list[str]) -> Any:
+    return parts.text_encoder.encode(prompts)  # type: ignore[union-attr, operator]
+
+
+def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
+    """Every field that the network needs, in the shapes that it was built for."""
+    arguments = getattr(parts.network, "_init_args", {})
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(*shape, device="meta", dtype=dtype)
+
+    known: dict[str, Callable[[], Tensor]] = {
+        "text": lambda: empty(batch, TEXT_LENGTH, arguments["text_dim"]),
+        "pooled_text": lambda: empty(batch, arguments["pooled_dim"]),
+        "label": lambda: torch.zeros(batch, device="meta", dtype=torch.long),
+    }
+    needs: set[str] = getattr(parts.network, "needs", set())
+    return Conditioning(**{name: known.get(name, lambda: empty(batch))() for name in needs})
+
+
+def _measure(name: str, module: nn.Module, run: Callable[[], Any], num_calls: int) -> Stage:
+    weights = list(_tensors(module))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, MemoryMeter(weights) as memory:
+        run()
+    return Stage(
+        name=name,
+        num_parameters=sum(parameter.numel() for parameter in module.parameters()),
+        weight_bytes=sum(tensor.nbytes for tensor in weights),
+        activation_bytes=memory.peak,
+        flops=counter.get_total_flops(),
+        traffic_bytes=memory.traffic,
+        num_calls=num_calls,
+    )
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+class MemoryMeter(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive, and those that operations read and write.
+
+    Args:
+        known: Tensors that do not count, such as weights.
+    """
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.live = self.peak = self.traffic = 0
+        self._seen = WeakIdKeyDictionary()
+        for tensor in known:
+            self._seen[tensor.untyped_storage()] = True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if not func.is_view:
+            self.traffic += sum(tensor.nbytes for tensor in made + read)
+        for tensor in made:
+            self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._seen:
+            return
+        self._seen[storage] = True
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, storage.nbytes())
+
+    def _free(self, num_bytes: int) -> None:
+        self.live -= num_bytes
+
+
+def measure_machine(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Machine:
+    """How fast a device really is, in well under a second.
+
+    Args:
+        device: Where to measure.
+        dtype: Number format of the matrix product.
+    """
+    side = 1024 if torch.device(device).type == "cpu" else 8192
+    a = torch.ones(side, side, device=device, dtype=dtype)
+    b = torch.ones(32 * 2**20, device=device, dtype=torch.uint8)
+    product = _best_seconds(lambda: a @ a, device)
+    copy = _best_seconds(lambda: b.clone(), device)
+    return Machine(device, 2 * side**3 / product, 2 * b.nbytes / copy)
+
+
+def _best_seconds(run: Callable[[], Any], device: str) -> float:
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        run()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
