@@ -1,0 +1,12 @@
+import cv2
+import numpy as np
+import pytest
+from textured_clips import smooth_noise
+
+cv2.setNumThreads(1)
+
+
+@pytest.fixture
+def still() -> np.ndarray:
+    """One clip in which nothing happens, (1, 9, 64, 80, 3)."""
+    return np.repeat(smooth_noise(0, 64, 80)[None, None], 9, 1)

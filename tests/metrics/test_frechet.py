@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from vdm.metrics.frechet import (
+    GaussianStatistics,
+    frechet_distance,
+    frechet_distance_inf,
+    frechet_interval,
+    gaussian_distance,
+    squared_mmd,
+)
+
+
+def sample(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal((n, d)) * scale + shift
+    return values.astype(np.float32)
+
+
+def distance(x: np.ndarray, y: np.ndarray, ddof: int = 1) -> float:
+    return frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(y), ddof).value
+
+
+def random_covariance(d: int, seed: int) -> np.ndarray:
+    root = np.random.default_rng(seed).standard_normal((d, d + 3))
+    return root @ root.T / d
+
+
+def test_commuting_gaussians_have_the_known_distance():
+    d = 7
+    variances1, variances2 = np.arange(1.0, d + 1), np.arange(d, 0.0, -1)
+    expected = 4 * d + ((np.sqrt(variances1) - np.sqrt(variances2)) ** 2).sum()
+    value = gaussian_distance(
+        np.zeros(d), np.diag(variances1), np.full(d, 2.0), np.diag(variances2)
+    )
+    assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_general_gaussians_agree_with_the_matrix_square_root():
+    d = 9
+    cov1, cov2 = random_covariance(d, 0), random_covariance(d, 1)
+    root = scipy.linalg.sqrtm(cov1 @ cov2).real
+    expected = np.trace(cov1 + cov2 - 2 * root)
+    zero = np.zeros(d)
+    assert gaussian_distance(zero, cov1, zero, cov2) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_core_agrees_with_torchmetrics_on_shared_features():
+    class Features(torch.nn.Module):
+        num_features = 11
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.flatten(1)[:, :11].double()
+
+    x, y = sample(40, 11, 0), sample(50, 11, 1, shift=0.3, scale=1.2)
+    reference = FrechetInceptionDistance(feature=Features(), normalize=True)
+    reference.set_dtype(torch.float64)
+    for values, real in ((x, True), (y, False)):
+        images = torch.zeros(len(values), 3, 2, 2)
+        images.view(len(values), -1)[:, :11] = torch.from_numpy(values)
+        reference.update(images, real=real)
+    assert distance(x, y) == pytest.approx(float(reference.compute()), rel=1e-6)
+
+
+def test_the_divisor_is_n_minus_1_or_n():
+    x, y = sample(21, 3, 0), sample(21, 3, 1, scale=2)
+    for ddof in (0, 1):
+        cov1, cov2 = np.cov(x.T, ddof=ddof), np.cov(y.T, ddof=ddof)
+        expected = gaussian_distance(x.mean(0), cov1, y.mean(0), cov2)
+        assert distance(x, y, ddof) == pytest.approx(expected, rel=1e-5)
+    assert distance(x, y, 0) != distance(x, y, 1)
+
+
+@pytest.mark.parametrize("n", [20, 300])
+def test_a_set_is_at_distance_zero_from_itself_even_if_rank_deficient(n):
+    x = sample(n, 64, 0, shift=3)
+    assert distance(x, x) < 1e-8
+
+
+def test_order_does_not_matter():
+    x, y = sample(60, 5, 0), sample(70, 5, 1, shift=1)
+    order = np.random.default_rng(2).permutation(60)
+    assert distance(x[order], y) == pytest.approx(distance(x, y), rel=1e-9)
+    assert distance(y, x) == pytest.approx(distance(x, y), rel=1e-9)
+
+
+def test_merged_parts_equal_the_whole():
+    x = sample(53, 6, 0, shift=2)
+    whole = GaussianStatistics.of(x)
+    merged = GaussianStatistics.of(x[:20]).merge(GaussianStatistics(6).update(x[20:]))
+    assert merged.n == 53
+    assert np.allclose(merged.mean, whole.mean, rtol=1e-12)
+    assert np.allclose(merged.covariance(), whole.covariance(), rtol=1e-10)
+    assert np.allclose(whole.covariance(), np.cov(x.T.astype(np.float64)), rtol=1e-9)
+
+
+def test_rank_deficiency_is_carried():
+    y = GaussianStatistics.of(sample(100, 16, 1))
+    assert frechet_distance(GaussianStatistics.of(sample(16, 16, 0)), y).rank_deficient
+    assert not frechet_distance(GaussianStatistics.of(sample(17, 16, 0)), y).rank_deficient
+
+
+def test_the_bias_falls_with_n_and_the_fit_removes_it():
+    d = 24
+    small = distance(sample(256, d, 0), sample(256, d, 1))
+    large = distance(sample(2048, d, 2), sample(2048, d, 3))
+    assert small == pytest.approx(8 * large, rel=0.35)
+    assert large > 0.1
+    corrected = frechet_distance_inf(sample(2048, d, 2), sample(2048, d, 3))
+    assert abs(corrected) < large / 4
+
+
+def test_the_fit_keeps_a_true_distance():
+    d = 8
+    value = frechet_distance_inf(sample(400, d, 0), sample(400, d, 1, shift=1.0))
+    assert value == pytest.approx(d, rel=0.1)
+
+
+def test_the_interval_is_centred_and_narrows():
+    wide = frechet_interval(sample(40, 4, 0), sample(40, 4, 1, shift=1), num_resamples=200)
+    x, y = sample(600, 4, 0), sample(600, 4, 1, shift=1)
+    narrow = frechet_interval(x, y, num_resamples=200)
+    assert narrow[0] < distance(x, y) < narrow[1]
+    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 2
+
+
+@pytest.mark.parametrize("kernel", ["kid", "jedi"])
+def test_the_squared_mmd_is_unbiased_at_any_n(kernel):
+    same = [squared_mmd(sample(12, 6, 2 * k), sample(9, 6, 2 * k + 1), kernel) for k in range(300)]
+    error = np.std(same) / np.sqrt(len(same))
+    assert abs(np.mean(same)) < 3 * error
+    assert squared_mmd(sample(60, 6, 0), sample(60, 6, 1, shift=1), kernel) > 10 * np.std(same) / 4
+
+
+def test_the_squared_mmd_agrees_with_its_definition():
+    x, y = sample(4, 3, 0), sample(5, 3, 1)
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return (float(a.astype(np.float64) @ b.astype(np.float64)) / 3 + 1) ** 3
+
+    xx = np.mean([k(x[i], x[j]) for i in range(4) for j in range(4) if i != j])
+    yy = np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
+    xy = np.mean([k(a, b) for a in x for b in y])
+    assert squared_mmd(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-9)
+
+
+def test_bad_features_are_refused():
+    x = sample(10, 3, 0)
+    with pytest.raises((TypeError, ValueError)):
+        GaussianStatistics.of(x.astype(int))
+    with pytest.raises((TypeError, ValueError)):
+        GaussianStatistics.of(x[0])
+    with pytest.raises(ValueError, match="NaN"):
+        GaussianStatistics.of(np.where(x > 1, np.nan, x))
+    with pytest.raises(ValueError, match="length 3, expected 4"):
+        GaussianStatistics(4).update(x)
+    with pytest.raises(ValueError, match="length 3, expected 4"):
+        GaussianStatistics(4).merge(GaussianStatistics(3))
+    with pytest.raises(ValueError, match="dim=0"):
+        GaussianStatistics(0)
+    one, ten = GaussianStatistics.of(x[:1]), GaussianStatistics.of(x)
+    with pytest.raises(ValueError, match="at least 2"):
+        frechet_distance(one, ten)
+    with pytest.raises(ValueError, match="expected the same"):
+        frechet_distance(ten, GaussianStatistics.of(sample(10, 4, 0)))
+    with pytest.raises(ValueError, match="at least 2"):
+        one.covariance()
+    with pytest.raises(ValueError, match="at least 8"):
+        frechet_distance_inf(x[:7], x)
+    with pytest.raises(ValueError, match="at least 6 and 5"):
+        frechet_distance_inf(x, x, num_sizes=5)
+    with pytest.raises(ValueError, match="at least 2"):
+        squared_mmd(x[:1], x)
+    with pytest.raises((TypeError, ValueError)):
+        squared_mmd(x, x, kernel="rbf")

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+from textured_clips import panned
+
+from vdm.metrics.frechet import GaussianStatistics, frechet_distance
+from vdm.metrics.motion import motion_distance, motion_features, motion_features_of_flow
+from vdm.metrics.optical_flow import FlowEstimator
+from vdm.metrics.score import Protocol
+
+DIRECTIONS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1)])
+
+
+def clips(start: int, n: int) -> np.ndarray:
+    """Pans in one of five directions, 1 or 2 pixels per frame."""
+    numbers = range(start, start + n)
+    steps = [np.arange(9)[:, None] * DIRECTIONS[k % 5] * (1 + k % 2) for k in numbers]
+    return np.stack([panned(k, s, 32, 40) for k, s in zip(numbers, steps, strict=True)])
+
+
+def distance(x: np.ndarray, y: np.ndarray) -> float:
+    return frechet_distance(GaussianStatistics.of(x), GaussianStatistics.of(y)).value
+
+
+def test_a_constant_motion_votes_for_its_direction_alone():
+    flow = np.zeros((15, 32, 32, 2), np.float32)
+    flow[..., 1] = -2  # up: three quarters of a turn in image coordinates
+    features = motion_features_of_flow(flow)
+    assert features.shape == (192,)
+    velocities, differences = features.reshape(2, 12, 8)
+    assert np.allclose(velocities[:, 6], np.log(3))
+    assert velocities.sum() == pytest.approx(12 * np.log(3), rel=1e-5)
+    assert not differences.any()
+
+
+def test_features_know_where_and_when():
+    flow = np.zeros((15, 32, 32, 2), np.float32)
+    flow[10:, 16:, :16] = (2, 0)  # last third, lower left
+    velocities, differences = motion_features_of_flow(flow).reshape(2, 3, 2, 2, 8)
+    assert velocities[2, 1, 0, 0] == pytest.approx(np.log(3))
+    assert np.count_nonzero(velocities) == 1
+    assert np.count_nonzero(differences) == 1
+
+
+def test_the_distance_sees_motion_and_order_but_not_appearance():
+    estimator = FlowEstimator("ultrafast")
+    real, more = clips(0, 30), clips(30, 30)
+    reference = motion_features(real, estimator)
+    floor = distance(reference, motion_features(more, estimator))
+    static = np.repeat(more[:, :1], more.shape[1], 1)
+    order = np.random.default_rng(0).permutation(more.shape[1])
+    inverted = 255 - more
+    assert distance(reference, motion_features(static, estimator)) > 4 * floor
+    assert distance(reference, motion_features(more[:, order], estimator)) > 4 * floor
+    assert distance(reference, motion_features(inverted, estimator)) < 1.5 * floor
+
+
+def test_the_score_carries_interval_floor_and_rank():
+    rng = np.random.default_rng(0)
+    x, y, z = (rng.standard_normal((40, 6)).astype(np.float32) for _ in range(3))
+    protocol = Protocol("fmd/flow", 16, 8, "64", "test-iid:start0", 40, estimator="dis-medium")
+    score = motion_distance(x, y + 1, protocol, z, num_resamples=50)
+    assert score.protocol == "fmd/flow/16f@8/64/native/test-iid:start0/n40/dis-medium/r1"
+    assert score.interval[0] < score.value < score.interval[1]
+    assert score.floor < score.value / 4
+    assert not score.rank_deficient
+    assert motion_distance(x[:6], y, protocol, num_resamples=2).rank_deficient
+    with pytest.raises(ValueError, match="expected 40"):
+        motion_distance(x, y, protocol, z[:20], num_resamples=2)
+
+
+def test_short_clips_and_other_sizes_are_refused():
+    with pytest.raises(ValueError, match="at least 5"):
+        motion_features(clips(0, 1)[:, :4])
+    with pytest.raises(ValueError, match="32, 32, 2"):
+        motion_features_of_flow(np.zeros((15, 16, 32, 2), np.float32))

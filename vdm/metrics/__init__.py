@@ -1,0 +1,1 @@
+"""Scores: what a model is worth, and how sure of it we are."""
