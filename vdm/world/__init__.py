@@ -1,0 +1,23 @@
+"""The embedded world ``moving-shapes``, version 1: endless captioned clips with exact ground truth.
+
+NumPy only: data, metrics and text conditioning all build on it.
+"""
+
+from vdm.world.attributes import VERSION
+from vdm.world.captions import WORDS, Caption, caption_of, parse_caption, print_caption
+from vdm.world.render import render
+from vdm.world.sampling import SPLITS, scene
+from vdm.world.scenes import Scene
+
+__all__ = [
+    "SPLITS",
+    "VERSION",
+    "WORDS",
+    "Caption",
+    "Scene",
+    "caption_of",
+    "parse_caption",
+    "print_caption",
+    "render",
+    "scene",
+]
