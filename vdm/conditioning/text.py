@@ -34,8 +34,8 @@ class TextStates(NamedTuple):
 class WordTokenizer:
     """Splits captions into the words of a closed vocabulary.
 
-    Case does not matter, a comma is a word, a final period may be left out. Every caption starts with
-    the token ``<cls>``, so the empty one has a token too.
+    Case does not matter, a comma is a word, a final period may be left out. Every caption starts
+    with the token ``<cls>``, so the empty one has a token too.
 
     Args:
         words: The vocabulary, in the order that the encoder's table has them.
@@ -102,6 +102,9 @@ class TextBlock(nn.Module):
         self.attention = Attention(dim, num_heads, qk_norm=QKNorm())
         self.norm2 = LayerNorm(dim)
         self.feedforward = MLP(dim, 4 * dim)
+        # Branches start small, so that words are told apart from the first step on.
+        nn.init.normal_(self.attention.to_out.weight, std=0.02)
+        nn.init.normal_(self.feedforward.fc2.weight, std=0.02)
 
     def forward(
         self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b 1 1 n"]
@@ -140,9 +143,6 @@ class WordTextEncoder(nn.Module):
         self.norm = LayerNorm(dim)
         nn.init.normal_(self.token_embed.weight, std=0.5)
         nn.init.normal_(self.position_embed, std=0.5)
-        for block in self.blocks:
-            nn.init.normal_(block.attention.to_out.weight, std=0.02)
-            nn.init.normal_(block.feedforward.fc2.weight, std=0.02)
 
     def forward(self, prompts: Sequence[str]) -> TextStates:
         """Encode captions; ``""`` is the caption that says nothing.

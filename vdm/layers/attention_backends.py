@@ -14,7 +14,7 @@ from torch import Tensor
 
 Backend = Literal["auto", "plain", "sdpa", "flash"]
 Heads = Float[Tensor, "b heads n head_dim"]
-Mask = Bool[Tensor, "..."] | Float[Tensor, "..."]
+Mask = Bool[Tensor, "*mask"] | Float[Tensor, "*mask"]
 
 MAX_SEQUENCES = (
     65535  # CUDA's limit on the y and z axes of a launch grid, where kernels put the batch
@@ -40,8 +40,8 @@ def attend(
         q: Queries.
         k: Keys.
         v: Values.
-        mask: Broadcastable to ``(b, heads, n, m)``: true where a query may attend to a key, or numbers
-            that are added to the scores. A query that may attend to nothing gives zeros.
+        mask: Broadcastable to ``(b, heads, n, m)``: true where a query may attend to a key, or
+            numbers that are added to the scores. A query that may attend to nothing gives zeros.
         backend: ``auto`` takes flash-attn where it applies (CUDA, half precision, no mask) and SDPA
             otherwise.
 

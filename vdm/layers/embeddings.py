@@ -24,12 +24,12 @@ UNPATCHIFY = {
 
 
 def sinusoid(
-    values: Float[Tensor, "..."],
+    values: Float[Tensor, "*batch"],
     dim: int,
     cos_first: bool = True,
     shift: float = 0.0,
     max_period: float = 10_000.0,
-) -> Float[Tensor, "... dim"]:
+) -> Float[Tensor, "*batch dim"]:
     """Cosines and sines of numbers at geometrically spaced frequencies, in float32.
 
     Args:
@@ -127,9 +127,8 @@ def patchify(
         ("frames", "height", "width"), x.shape[2:], patch_size, strict=True
     ):
         if size % patch:
-            raise ValueError(
-                f"got {name}={size}, expected a multiple of {patch}, e.g. {-(-size // patch) * patch}"
-            )
+            nearest = -(-size // patch) * patch
+            raise ValueError(f"got {name}={size}, expected a multiple of {patch}, e.g. {nearest}")
     pt, ph, pw = patch_size
     return rearrange(x, PATCHIFY[order], pt=pt, ph=ph, pw=pw)
 

@@ -1,7 +1,7 @@
 """Which tokens of a video attend together: all of them, those of a frame, or those of a place.
 
-Every class takes tokens ``b t h w d`` and an attention, folds the axes that do not take part into the
-batch, and unfolds them again; callers never see folded tokens.
+Every class takes tokens ``b t h w d`` and an attention, folds the axes that do not take part into
+the batch, and unfolds them again; callers never see folded tokens.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ class Factorization(ABC):
             num_key: Frames that are asked.
             tokens: Tells the tokens per frame and the device.
         """
-        hides = self.is_causal and (num_query > 1 or self.window is not None)
-        if not hides and (self.window is None or self.window >= num_key):
+        hides_late = self.is_causal and num_query > 1
+        hides_old = self.window is not None and self.window < num_key
+        if not (hides_late or hides_old):
             return None
         frames = torch.arange(num_key, device=tokens.device)
         frames = frames.repeat_interleave(self.tokens_per_frame(tokens))
@@ -83,7 +84,7 @@ class Factorization(ABC):
         attention: Attention,
         table: RotaryTable | None = None,
         cache: KVCache | None = None,
-    ) -> tuple[VideoTokens, KVCache]:
+    ) -> tuple[VideoTokens, KVCache | None]:
         """Let the tokens of the next frames attend to the cached ones and to themselves.
 
         Chunk by chunk this equals :meth:`__call__` on the whole clip. With a window, frames that
@@ -96,15 +97,13 @@ class Factorization(ABC):
             cache: What was returned for the frames before; None at the start of a clip.
 
         Returns:
-            The tokens, and the cache for the next call.
+            The tokens, and the cache for the next call; None if there is nothing to remember.
 
         Raises:
             ValueError: If frames see later ones.
         """
         if not self.is_causal:
-            raise ValueError(
-                f"got {type(self).__name__} that sees later frames, expected a causal one"
-            )
+            raise ValueError(f"got {self}, expected a factorization with is_causal=True")
         num_query, per_frame = tokens.shape[1], self.tokens_per_frame(tokens)
         num_key = num_query + (0 if cache is None else cache.keys.shape[2] // per_frame)
         mask = self.mask(num_query, num_key, tokens)
@@ -181,7 +180,6 @@ class Spatial(Factorization):
 
     def mask(self, num_query: int, num_key: int, tokens: VideoTokens) -> None:
         """No mask: other frames are in other sequences."""
-        return None
 
     def step(
         self,

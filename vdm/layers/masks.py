@@ -65,7 +65,7 @@ def padding(valid: Num[Tensor, "b m"] | Bool[Tensor, "b m"]) -> Bool[Tensor, "b 
     return (valid != 0)[:, None, None, :]
 
 
-def combine(*masks: Bool[Tensor, "..."] | None) -> Bool[Tensor, "..."] | None:
+def combine(*masks: Bool[Tensor, "*_"] | None) -> Bool[Tensor, "*_"] | None:
     """What all of the masks allow; None allows everything."""
     result: Tensor | None = None
     for mask in masks:

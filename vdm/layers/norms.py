@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
         self.dim, self.eps, self.axis = dim, eps, axis
         self.weight = nn.Parameter(torch.ones(dim)) if affine else None
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Normalise ``x`` over the chosen axis."""
         wide = x if x.dtype == torch.float64 else x.float()
         scale = torch.rsqrt(wide.square().mean(self.axis, keepdim=True) + self.eps)
@@ -99,13 +99,14 @@ class PerFrameGroupNorm(nn.GroupNorm):
 
 def modulate(
     x: Float[Tensor, "b t h w d"],
-    shift: Float[Tensor, "b #t 1 1 d"],
-    scale: Float[Tensor, "b #t 1 1 d"],
+    shift: Float[Tensor, "b frames 1 1 d"],
+    scale: Float[Tensor, "b frames 1 1 d"],
 ) -> Float[Tensor, "b t h w d"]:
     """``x * (1 + scale) + shift``, per sample or per frame.
 
     Source:
-        Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748, sec. 3.2.
+        Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748,
+        sec. 3.2.
     """
     return torch.addcmul(shift, x, 1 + scale)
 
@@ -128,6 +129,10 @@ class AdaLNLinear(nn.Module):
         super().__init__()
         self.num_chunks = num_chunks
         self.linear = nn.Linear(cond_dim or dim, num_chunks * dim)
+        self.close()
+
+    def close(self) -> None:
+        """Start at zero."""
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 

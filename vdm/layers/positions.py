@@ -22,8 +22,8 @@ class RotaryTable:
     Args:
         cos: Cosine of every angle, ``(..., pairs)``: positions first, then pairs of channels.
         sin: Likewise the sine.
-        pairing: Which channels are rotated together: neighbours (2i, 2i + 1), or i with the one half
-            a head further on.
+        pairing: Which channels are rotated together: neighbours (2i, 2i + 1), or i with the one
+            half a head further on.
     """
 
     cos: Float[Tensor, "... pairs"]
@@ -182,7 +182,8 @@ def sincos(
         ValueError: If ``dim`` is odd.
 
     Source:
-        Vaswani et al. 2017, arXiv:1706.03762, sec. 3.5, sines and cosines in halves, not alternating.
+        Vaswani et al. 2017, arXiv:1706.03762, sec. 3.5; sines and cosines in halves, not
+        alternating.
     """
     if dim % 2:
         raise ValueError(f"got dim={dim}, expected an even number, e.g. {dim + 1}")

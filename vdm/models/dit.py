@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from vdm.layers import masks
 from vdm.layers.attention import KVCache
 from vdm.layers.embeddings import LabelEmbedding, NoiseLevelEmbedding, patchify, unpatchify
 from vdm.layers.factorization import Factorization, Joint
+from vdm.layers.norms import AdaLNLinear
 from vdm.layers.positions import RotaryTable, axial_rope, default_axes_dims, sincos_grid
 from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer
 from vdm.types import Conditioning, Latents
@@ -67,8 +68,9 @@ class VideoDiT(nn.Module):
         depth: Number of blocks.
         num_heads: Attention heads per block.
         patch_size: Latents per token along (t, h, w).
-        factorization: Which tokens attend together, block by block; a list shorter than ``depth`` is
-            repeated. ``[Joint()]`` is full attention, ``[Spatial(), Temporal()]`` alternates.
+        factorization: Which tokens attend together, block by block; a list shorter than
+            ``depth`` is repeated. ``[Joint()]`` is full attention, ``[Spatial(), Temporal()]``
+            alternates.
         text_dim: Width of ``cond.text`` for cross-attention; None for a network without.
         pooled_dim: Width of ``cond.pooled_text``, which is added to the noise level; None without.
         num_labels: Classes of ``cond.label``; the label ``num_labels`` means "none". None without.
@@ -90,7 +92,7 @@ class VideoDiT(nn.Module):
         dim: int = 320,
         depth: int = 8,
         num_heads: int = 5,
-        patch_size: tuple[int, int, int] = (1, 2, 2),
+        patch_size: Sequence[int] = (1, 2, 2),
         factorization: Sequence[Factorization] = (Joint(),),
         text_dim: int | None = None,
         pooled_dim: int | None = None,
@@ -103,11 +105,14 @@ class VideoDiT(nn.Module):
         if not factorization:
             raise ValueError("got no factorization, expected at least one, e.g. [Joint()]")
         self.in_channels, self.dim = in_channels, dim
-        self.patch_size = tuple(patch_size)
+        if len(patch_size) != 3:
+            raise ValueError(f"got patch_size={tuple(patch_size)}, expected (t, h, w)")
+        pt, ph, pw = patch_size
+        self.patch_size = (pt, ph, pw)
         self.frame_conditioning, self.scalars = frame_conditioning, tuple(scalars)
         self.options = block
         self.axes_dims = default_axes_dims(dim // num_heads)
-        patch = patch_size[0] * patch_size[1] * patch_size[2]
+        patch = pt * ph * pw
         inputs = 2 * in_channels + 1 if frame_conditioning else in_channels
         self.patch_embed = nn.Linear(patch * inputs, dim)
         self.time_embed = NoiseLevelEmbedding(dim)
@@ -148,19 +153,17 @@ class VideoDiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, NoiseLevelEmbedding):
+                nn.init.normal_(module.fc1.weight, std=0.02)
+                nn.init.normal_(module.fc2.weight, std=0.02)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-        for embed in (self.time_embed, *self.scalar_embeds.values()):
-            nn.init.normal_(embed.fc1.weight, std=0.02)
-            nn.init.normal_(embed.fc2.weight, std=0.02)
-        closed = [self.shared_modulation, self.final.linear]
-        closed += [getattr(m.modulation, "linear", None) for m in (*self.blocks, self.final)]
-        for linear in closed:
-            if linear is not None:
-                nn.init.zeros_(linear.weight)
-                nn.init.zeros_(linear.bias)
-        for block in self.blocks:
-            block.close_branches()
+            elif isinstance(module, (AdaLNLinear, DiTBlock, FinalLayer)):
+                module.close()
+        if self.shared_modulation is not None:
+            nn.init.zeros_(self.shared_modulation.weight)
+            nn.init.zeros_(self.shared_modulation.bias)
 
     def forward(self, x: Latents, c_noise: Float[Tensor, " b"], cond: Conditioning) -> Latents:
         """Predict the target from noisy latents.
@@ -196,8 +199,9 @@ class VideoDiT(nn.Module):
     ) -> tuple[Latents, DiTCache]:
         """Predict for the next frames of a clip, whose earlier frames are in the cache.
 
-        Chunk by chunk this equals :meth:`forward` on the whole clip. A chunk may be denoised in many
-        calls with the same cache; the cache to go on with is the one returned for its final state.
+        Chunk by chunk this equals :meth:`forward` on the whole clip. A chunk may be denoised in
+        many calls with the same cache; the cache to go on with is the one returned for its final
+        state.
 
         Args:
             x: Noisy latents of the next frames.
@@ -217,7 +221,8 @@ class VideoDiT(nn.Module):
         inputs = self._prepare(x, c_noise, cond, frame_offset=start)
         tokens, kept = inputs.tokens, []
         caches = [None] * len(self.blocks) if cache is None else cache.blocks
-        for block, old in zip(self.blocks, caches, strict=True):
+        blocks = cast("Iterable[DiTBlock]", self.blocks)
+        for block, old in zip(blocks, caches, strict=True):
             tokens, new = block.step(
                 tokens, inputs.shared, inputs.table, inputs.text, inputs.text_mask, old
             )

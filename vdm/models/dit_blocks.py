@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -41,7 +41,7 @@ class BlockOptions:
     feedforward: FeedForwardKind = "gelu_tanh"
     mlp_ratio: float = 4.0
     norm: NormKind = "layer"
-    qk_norm: QKNorm | None = QKNorm()
+    qk_norm: QKNorm | None = field(default_factory=QKNorm)
     qkv_bias: bool = True
     modulation: Modulation = "single"
     backend: Backend = "auto"
@@ -105,8 +105,8 @@ class DiTBlock(nn.Module):
         self.norm2 = make_norm(options.norm, dim, affine=False)
         self.feedforward = make_feedforward(options.feedforward, dim, options.mlp_ratio)
 
-    def close_branches(self) -> None:
-        """Make the branches that have no gate start at zero."""
+    def close(self) -> None:
+        """Start at zero, where a branch has no gate."""
         if self.cross_attention is not None:
             nn.init.zeros_(self.cross_attention.to_out.weight)
             nn.init.zeros_(self.cross_attention.to_out.bias)
@@ -114,7 +114,7 @@ class DiTBlock(nn.Module):
     def forward(
         self,
         x: VideoTokens,
-        level: Float[Tensor, "b #t c"],
+        level: Float[Tensor, "b frames c"],
         table: RotaryTable | None,
         text: Float[Tensor, "b n text_dim"] | None = None,
         text_mask: Bool[Tensor, "b 1 1 n"] | None = None,
@@ -135,7 +135,7 @@ class DiTBlock(nn.Module):
     def step(
         self,
         x: VideoTokens,
-        level: Float[Tensor, "b #t c"],
+        level: Float[Tensor, "b frames c"],
         table: RotaryTable | None,
         text: Float[Tensor, "b n text_dim"] | None = None,
         text_mask: Bool[Tensor, "b 1 1 n"] | None = None,
@@ -176,7 +176,14 @@ class FinalLayer(nn.Module):
         self.modulation = make_modulation(options.modulation, dim, 2)
         self.linear = nn.Linear(dim, patch_dim)
 
-    def forward(self, x: VideoTokens, level: Float[Tensor, "b #t c"]) -> Float[Tensor, "b t h w p"]:
+    def close(self) -> None:
+        """Start with a prediction of zero."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(
+        self, x: VideoTokens, level: Float[Tensor, "b frames c"]
+    ) -> Float[Tensor, "b t h w p"]:
         """Patches of the prediction.
 
         Args:
