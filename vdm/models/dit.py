@@ -73,7 +73,8 @@ class VideoDiT(nn.Module):
             alternates.
         text_dim: Width of ``cond.text`` for cross-attention; None for a network without.
         pooled_dim: Width of ``cond.pooled_text``, which is added to the noise level; None without.
-        num_labels: Classes of ``cond.label``; the label ``num_labels`` means "none". None without.
+        num_labels: Classes of ``cond.label``; the label ``num_labels``, or no label, means "none".
+            None for a network without.
         scalars: Further numbers that the network is told, e.g. ``fps``.
         frame_conditioning: Read ``cond.given`` and ``cond.given_mask`` as further input channels.
             Without them no frame is given.
@@ -140,8 +141,8 @@ class VideoDiT(nn.Module):
         needs: set[str] = set(self.scalars)
         needs |= {"text"} if text_dim is not None else set()
         needs |= {"pooled_text"} if self.pooled_embed is not None else set()
-        needs |= {"label"} if self.label_embed is not None else set()
         reads = needs | {"token_times"}
+        reads |= {"label"} if self.label_embed is not None else set()
         reads |= {"text_mask"} if text_dim is not None else set()
         reads |= {"given", "given_mask"} if self.frame_conditioning else set()
         return reads, needs
@@ -286,7 +287,8 @@ class VideoDiT(nn.Module):
         if self.pooled_embed is not None:
             extra.append(self.pooled_embed(cond.pooled_text))
         if self.label_embed is not None:
-            extra.append(self.label_embed(cond.label))
+            none = torch.full((len(level),), self.label_embed.null, device=level.device)
+            extra.append(self.label_embed(none if cond.label is None else cond.label))
         for vector in extra:
             level = level + vector.unsqueeze(1)
         return level
