@@ -87,19 +87,19 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    if q.is_cuda and len(q) > MAX_SEQUENCES:
-        masks = [mask] * len(q) if mask is None or mask.ndim < 4 or len(mask) == 1 else None
-        parts = zip(
-            q.split(MAX_SEQUENCES),
-            k.split(MAX_SEQUENCES),
-            v.split(MAX_SEQUENCES),
-            masks or mask.split(MAX_SEQUENCES),  # type: ignore[union-attr]
-            strict=False,
-        )
-        return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(q.dtype)
+    if _is_cuda(q) and len(q) > MAX_SEQUENCES:
+        pieces = [slice(i, i + MAX_SEQUENCES) for i in range(0, len(q), MAX_SEQUENCES)]
+        per_sample = mask is not None and mask.ndim == 4 and len(mask) > 1
+        return torch.cat(
+            [_sdpa(q[i], k[i], v[i], mask[i] if per_sample else mask) for i in pieces]  # type: ignore[index]
+        )
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _is_cuda(tensor: Tensor) -> bool:
+    return tensor.is_cuda
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

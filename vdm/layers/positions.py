@@ -82,8 +82,7 @@ def default_axes_dims(head_dim: int) -> tuple[int, int, int]:
     return head_dim - 2 * space, space, space
 
 
-@lru_cache(maxsize=32)
-def _cached_rope(
+def _make_rope(
     grid: tuple[int, int, int],
     axes_dims: tuple[int, int, int],
     theta: float,
@@ -99,6 +98,9 @@ def _cached_rope(
         ]
         angles = axial_angles(coordinates, axes_dims, theta)
         return angles.cos().float(), angles.sin().float()
+
+
+_cached_rope = lru_cache(maxsize=32)(_make_rope)
 
 
 def axial_rope(
@@ -119,9 +121,8 @@ def axial_rope(
         pairing: Which channels are rotated together.
         device: Where the table is needed.
     """
-    cos, sin = _cached_rope(
-        tuple(grid), tuple(axes_dims), theta, frame_offset, torch.device(device)
-    )
+    make = _make_rope if torch.compiler.is_compiling() else _cached_rope
+    cos, sin = make(tuple(grid), tuple(axes_dims), theta, frame_offset, torch.device(device))
     return RotaryTable(cos, sin, pairing)
 
 

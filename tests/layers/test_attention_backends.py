@@ -1,0 +1,89 @@
+import inspect
+
+import pytest
+import torch
+
+from vdm.layers.attention_backends import MAX_SEQUENCES, _sdpa, attend
+
+B, HEADS, N, M, D = 2, 3, 5, 7, 4
+
+
+def softmax_attention(q, k, v, bias):
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias
+    return scores.softmax(-1) @ v
+
+
+@pytest.fixture
+def qkv():
+    return torch.randn(B, HEADS, N, D), torch.randn(B, HEADS, M, D), torch.randn(B, HEADS, M, D)
+
+
+@pytest.mark.parametrize("backend", ["auto", "plain", "sdpa"])
+@pytest.mark.parametrize("kind", ["none", "bool", "float"])
+@pytest.mark.parametrize("shape", [(N, M), (B, 1, 1, M), (B, HEADS, N, M)])
+def test_back_ends_agree_with_plain_softmax(qkv, backend, kind, shape):
+    mask, bias = None, torch.zeros(())
+    if kind == "bool":
+        mask = torch.rand(shape) > 0.4
+        mask[..., 0] = True
+        bias = torch.zeros(shape).masked_fill(~mask, -torch.inf)
+    elif kind == "float":
+        mask = bias = torch.randn(shape)
+    out = attend(*qkv, mask=mask, backend=backend)
+    torch.testing.assert_close(out, softmax_attention(*qkv, bias), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("backend", ["plain", "sdpa"])
+def test_a_query_that_sees_nothing_gives_zeros(qkv, backend):
+    mask = torch.ones(B, 1, N, M, dtype=torch.bool)
+    mask[1, :, 2] = False
+    for given in (mask, torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)):
+        out = attend(*qkv, mask=given, backend=backend)
+        assert not out[1, :, 2].any()
+        assert out.isfinite().all()
+
+
+def test_gradients_agree(qkv):
+    mask = torch.rand(N, M) > 0.3
+    grads = []
+    for backend in ("plain", "sdpa"):
+        inputs = [x.clone().requires_grad_() for x in qkv]
+        grads.append(
+            torch.autograd.grad(attend(*inputs, mask=mask, backend=backend).square().sum(), inputs)
+        )
+    torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-5)
+
+
+def test_a_float_mask_may_be_wider_than_the_tensors(qkv):
+    half = [x.bfloat16() for x in qkv]
+    mask = torch.randn(N, M)
+    out = attend(*half, mask=mask, backend="sdpa")
+    torch.testing.assert_close(out.float(), softmax_attention(*qkv, mask), rtol=0, atol=0.05)
+
+
+def test_more_sequences_than_a_launch_grid_holds_are_taken_in_parts(monkeypatch, qkv):
+    monkeypatch.setattr("vdm.layers.attention_backends._is_cuda", lambda tensor: True)
+    monkeypatch.setattr("vdm.layers.attention_backends.MAX_SEQUENCES", 1)
+    for mask in (None, torch.rand(N, M) > 0.2, torch.rand(1, 1, N, M) > 0.2):
+        parts = _sdpa(*qkv, mask)
+        torch.testing.assert_close(parts, attend(*qkv, mask=mask, backend="plain"))
+    mask = torch.rand(B, 1, 1, M) > 0.2
+    torch.testing.assert_close(_sdpa(*qkv, mask), attend(*qkv, mask=mask, backend="plain"))
+    assert MAX_SEQUENCES == 65535
+
+
+def test_flash_attention_says_what_it_lacks(qkv):
+    with pytest.raises(ValueError, match="flash attention needs a CUDA device, got cpu"):
+        attend(*qkv, backend="flash")
+
+
+def test_an_unknown_back_end_is_refused(qkv):
+    with pytest.raises(ValueError, match="got backend 'fast', expected one of auto, plain"):
+        inspect.unwrap(attend)(*qkv, backend="fast")
+
+
+@pytest.mark.gpu
+def test_auto_agrees_with_plain_on_a_gpu(qkv):
+    half = [x.half().cuda() for x in qkv]
+    expected = attend(*qkv, backend="plain")
+    torch.testing.assert_close(attend(*half).float().cpu(), expected, rtol=0, atol=5e-3)

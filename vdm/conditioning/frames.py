@@ -1,0 +1,214 @@
+"""Which latent frames of a clip are given to the network: none, the first, the past, keyframes.
+
+The same weights then make clips from text alone, continue a picture, and fill in between keyframes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vdm.types import Latents
+
+Uniforms = Float[Tensor, "b draws"]
+GivenMask = Float[Tensor, "b 1 t h w"]
+
+
+class GivenFrames(ABC):
+    """A rule that says which frames are given."""
+
+    @abstractmethod
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """Which frames are given, for every sample.
+
+        Args:
+            num_frames: Latent frames in the clip.
+            u: Uniform numbers in [0, 1), ``num_frames + 1`` for every sample.
+        """
+
+    def sample(self, latents: Latents, generator: torch.Generator) -> GivenMask:
+        """A mask over latents, 1 where given, drawn from a generator."""
+        shape = (len(latents), latents.shape[2] + 1)
+        u = torch.rand(shape, generator=generator, device=generator.device)
+        return given_mask(self.choose(latents.shape[2], u), latents)
+
+
+def given_mask(frames: Bool[Tensor, "b t"], latents: Latents) -> GivenMask:
+    """A mask over latents, 1 where given, from the frames that are given."""
+    h, w = latents.shape[3:]
+    return repeat(frames.to(latents), "b t -> b 1 t h w", h=h, w=w)
+
+
+def make_given(x0: Latents, mask: GivenMask) -> Latents:
+    """The latents where they are given, zero elsewhere."""
+    return x0 * mask
+
+
+@dataclass(frozen=True)
+class NoFrames(GivenFrames):
+    """No frame is given: text alone decides."""
+
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """None of them."""
+        return torch.zeros(len(u), num_frames, dtype=torch.bool, device=u.device)
+
+
+@dataclass(frozen=True)
+class FirstFrames(GivenFrames):
+    """The first frames are given.
+
+    Args:
+        count: How many.
+
+    Raises:
+        ValueError: If it is none.
+    """
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the count."""
+        _check_positive("count", self.count)
+
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """The first ones, but never all."""
+        frames = torch.arange(num_frames, device=u.device) < min(self.count, num_frames - 1)
+        return repeat(frames, "t -> b t", b=len(u))
+
+
+@dataclass(frozen=True)
+class PastFrames(GivenFrames):
+    """A past of random length is given, each length being as likely.
+
+    Args:
+        least: Fewest frames.
+        most: Most frames; all but the last one if not given.
+
+    Raises:
+        ValueError: If the lengths are not positive and in order.
+    """
+
+    least: int = 1
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the lengths."""
+        _check_positive("least", self.least)
+        if self.most is not None and self.most < self.least:
+            raise ValueError(f"got most={self.most}, expected at least {self.least}")
+
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """As many as the first number says, but never all."""
+        counts = _random_count(u[:, :1], self.least, self.most, num_frames)
+        return torch.arange(num_frames, device=u.device) < counts
+
+
+@dataclass(frozen=True)
+class RandomKeyframes(GivenFrames):
+    """A random set of frames is given.
+
+    Args:
+        least: Fewest frames.
+        most: Most frames; all but one if not given.
+
+    Raises:
+        ValueError: If the counts are not positive and in order.
+    """
+
+    least: int = 1
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        _check_positive("least", self.least)
+        if self.most is not None and self.most < self.least:
+            raise ValueError(f"got most={self.most}, expected at least {self.least}")
+
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """The first number says how many, the others which ones."""
+        counts = _random_count(u[:, :1], self.least, self.most, num_frames)
+        rank = u[:, 1 : num_frames + 1].argsort(1).argsort(1)
+        return rank < counts
+
+
+@dataclass(frozen=True)
+class Keyframes(GivenFrames):
+    """Frames at equal distances are given, the first one included: the task of an interpolator.
+
+    Args:
+        stride: Frames from one to the next.
+
+    Raises:
+        ValueError: If the stride would give every frame.
+    """
+
+    stride: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the stride."""
+        if self.stride < 2:
+            raise ValueError(f"got stride={self.stride}, expected at least 2")
+
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """Every ``stride``-th one; a clip of one frame is not given at all."""
+        frames = torch.arange(num_frames, device=u.device) % self.stride == 0
+        if num_frames == 1:
+            frames = torch.zeros_like(frames)
+        return repeat(frames, "t -> b t", b=len(u))
+
+
+@dataclass(frozen=True)
+class Mixture(GivenFrames):
+    """One of several rules, drawn for every sample.
+
+    Args:
+        rules: The rules.
+        weights: How likely each is, up to a common factor.
+
+    Raises:
+        ValueError: If there is not one non-negative weight per rule, or all are zero.
+    """
+
+    rules: Sequence[GivenFrames]
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        """Check the weights."""
+        if len(self.rules) != len(self.weights) or not self.rules:
+            raise ValueError(f"got {len(self.weights)} weights, expected {len(self.rules) or 1}")
+        if min(self.weights) < 0 or sum(self.weights) <= 0:
+            raise ValueError(f"got weights {list(self.weights)}, expected positive ones")
+
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """The first number says which rule; what is left of it is uniform again."""
+        frames = torch.zeros(len(u), num_frames, dtype=torch.bool, device=u.device)
+        start = 0.0
+        for rule, weight in zip(self.rules, self.weights, strict=True):
+            share = weight / sum(self.weights)
+            if share > 0:
+                first = (u[:, :1] - start) / share
+                mine = (first >= 0) & (first < 1)
+                rest = torch.cat((first.clamp(0, 1 - 1e-6), u[:, 1:]), dim=1)
+                frames = torch.where(mine, rule.choose(num_frames, rest), frames)
+            start += share
+        return frames
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"got {name}={value}, expected at least 1")
+
+
+def _random_count(
+    u: Float[Tensor, "b 1"], least: int, most: int | None, num_frames: int
+) -> Float[Tensor, "b 1"]:
+    """A whole number between the limits; at least one frame of the clip stays free."""
+    most = num_frames - 1 if most is None else min(most, num_frames - 1)
+    least = min(least, most)
+    return (least + u * (most - least + 1)).floor()
