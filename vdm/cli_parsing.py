@@ -77,9 +77,12 @@ class Parser(argparse.ArgumentParser):
         Raises:
             WrongWords: If a word is unknown, missing or cannot be read.
         """
+        for flag in (word.split("=")[0] for word in words if word.startswith("--")):
+            if flag not in self._option_string_actions:
+                raise WrongWords(
+                    f"got {flag}, no flag of {self.prog}; {nearest(flag, self.flags())}"
+                )
         arguments, surplus = self.parse_known_intermixed_args(list(words))
-        for flag in (word.split("=")[0] for word in surplus if word.startswith("-")):
-            raise WrongWords(f"got {flag}, no flag of {self.prog}; {nearest(flag, self.flags())}")
         if surplus:
             raise WrongWords(f"got {surplus[0]!r}, one word too many: {self.prog} --help shows how")
         return arguments

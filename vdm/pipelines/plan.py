@@ -161,18 +161,17 @@ def plan(
     network, text_encoder, autoencoder = parts.network, parts.text_encoder, parts.autoencoder
     stages = []
     if text_encoder is not None:
-        prompts = [""] * batch
-        stages.append(_measure("text_encoder", text_encoder, lambda: _encode(parts, prompts), 2))
+        prompts, calls_for_text = [""] * batch, 1 if scale == 1.0 else 2
+        encode: Callable[..., Any] = text_encoder.encode  # type: ignore[assignment]
+        stages.append(
+            _measure("text_encoder", text_encoder, lambda: encode(prompts), calls_for_text)
+        )
     stages.append(_measure("network", network, lambda: network(latents, c_noise, cond), calls))
     if autoencoder is not None:
         arguments = {"num_frames": grid.num_frames, "decode_frames": decode_frames}
         decode: Callable[..., Tensor] = autoencoder.decode  # type: ignore[assignment]
         stages.append(_measure("decoder", autoencoder, lambda: decode(latents, **arguments), 1))
     return stages
-
-
-def _encode(parts: Parts, prompts: list[str]) -> Any:
-    return parts.text_encoder.encode(prompts)  # type: ignore[union-attr, operator]
 
 
 def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:

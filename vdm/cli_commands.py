@@ -1,0 +1,117 @@
+"""``vdm convert`` and ``vdm plan``: thin fronts of functions that notebooks call directly."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vdm.cli_parsing import (
+    Parser,
+    WrongWords,
+    choice,
+    number_or_pair,
+    positive,
+    reading_words,
+)
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def convert(words: list[str]) -> None:
+    """Rewrite a stored model in another layout or number format."""
+    parser = Parser(prog="vdm convert", description="Rewrite a model in another layout or type.")
+    parser.add_argument("source", metavar="SRC", help="bundled name, model folder or checkpoint")
+    parser.add_argument("destination", metavar="DST", type=Path, help="folder to write")
+    parser.add_argument("--layout", type=choice("vdm", "diffusers"), default="vdm")
+    parser.add_argument("--dtype", type=choice(*DTYPES), help="store weights in this type")
+    parser.add_argument(
+        "--weights", type=choice("ema", "raw"), default="ema", help="of a run: averaged or last"
+    )
+    asked = parser.read(words)
+    from vdm import pretrained
+
+    if not Path(asked.source).exists() and asked.source not in pretrained.bundled():
+        with reading_words():
+            pretrained.read(asked.source)
+    if (asked.destination / "vdm.json").exists():
+        raise WrongWords(f"got {asked.destination}, which holds a model; expected a new folder")
+    print(
+        pretrained.convert(
+            asked.source, asked.destination, asked.layout, asked.dtype, asked.weights
+        )
+    )
+
+
+def plan(words: list[str]) -> None:
+    """Print what a generation will cost."""
+    parser = Parser(
+        prog="vdm plan",
+        description="Memory, operations and time of one generation, before weights are loaded.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="bundled name, folder of a model or a run")
+    for name, what in (
+        ("num-frames", "frames per clip"),
+        ("height", "pixels"),
+        ("width", "pixels"),
+        ("steps", "sampling steps"),
+        ("batch-size", "clips made together"),
+        ("decode-frames", "latent frames decoded at a time"),
+    ):
+        parser.add_argument(f"--{name}", type=positive, help=what)
+    parser.add_argument("--guidance-scale", type=number_or_pair, help="1 is no guidance")
+    parser.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
+    parser.add_argument("--dtype", type=choice(*DTYPES), default="float32")
+    parser.add_argument("--device", default="cpu", help="whose speed the roofline is for")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    asked = parser.read(words)
+    import torch
+
+    from vdm.pipelines.plan import measure_machine, plan, read_description
+
+    dtype = getattr(torch, asked.dtype)
+    with reading_words():
+        stages = plan(
+            read_description(asked.model),
+            num_frames=asked.num_frames,
+            height=asked.height,
+            width=asked.width,
+            steps=asked.steps,
+            guidance_scale=asked.guidance_scale,
+            sampler=asked.sampler,
+            batch=asked.batch_size or 1,
+            decode_frames=asked.decode_frames,
+            dtype=dtype,
+        )
+    machine = measure_machine(asked.device, dtype)
+    rows = [asdict(stage) | {"roofline_seconds": machine.seconds(stage)} for stage in stages]
+    if asked.json:
+        print(json.dumps({"stages": rows, "machine": asdict(machine)}, indent=2))
+    else:
+        print(_plan_table(rows, machine))
+
+
+def _plan_table(rows: list[dict[str, Any]], machine: Any) -> str:
+    columns = ("part", "params", "weights", "activations", "GFLOP", "calls", "at least")
+    table = [columns] + [
+        (
+            row["name"],
+            f"{row['num_parameters'] / 1e6:.2f} M",
+            f"{row['weight_bytes'] / 1e6:.1f} MB",
+            f"{row['activation_bytes'] / 1e6:.1f} MB",
+            f"{row['flops'] / 1e9:.2f}",
+            str(row["num_calls"]),
+            f"{row['roofline_seconds']:.2f} s",
+        )
+        for row in rows
+    ]
+    peak = sum(row["weight_bytes"] for row in rows) + max(row["activation_bytes"] for row in rows)
+    total = sum(row["flops"] * row["num_calls"] for row in rows)
+    seconds = sum(row["roofline_seconds"] for row in rows)
+    speed = f"{machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.1f} GB/s"
+    return "\n".join(
+        [
+            *(f"{line[0]:<14}" + "".join(f"{cell:>13}" for cell in line[1:]) for line in table),
+            f"peak memory {peak / 1e6:.1f} MB, {total / 1e9:.1f} GFLOP in all, at least "
+            f"{seconds:.2f} s on {machine.name} ({speed}, both just measured)",
+        ]
+    )

@@ -1,0 +1,207 @@
+"""``vdm sample``: words, and given frames, to clips in a folder."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vdm.cli_parsing import (
+    Parser,
+    WrongWords,
+    choice,
+    number,
+    number_or_pair,
+    positive,
+    reading_words,
+    whole_or_list,
+)
+
+LOADING = ("dtype", "device", "motion", "profile", "offload", "quantize", "compile", "attention")
+"""Flags that go to ``vdm.load``; all others go to the generator."""
+
+
+def parser() -> Parser:
+    """The words of ``vdm sample``; every argument of ``Generator.__call__`` is a flag."""
+    made = Parser(
+        prog="vdm sample",
+        description="Generate one clip per prompt. What is not given is the model's own default.",
+    )
+    made.add_argument("model", metavar="MODEL", help="bundled name, model folder or checkpoint")
+    made.add_argument("prompts", metavar="PROMPT", nargs="*", help="what to show, one per clip")
+    files = made.add_argument_group("files")
+    files.add_argument("--out", type=Path, required=True, metavar="DIR", help="where clips go")
+    files.add_argument(
+        "--format",
+        type=choice("mp4", "webm", "gif", "png", "mkv", "npz"),
+        default="mp4",
+        help="mp4, webm, gif, png (contact sheet); mkv and npz are lossless",
+    )
+    files.add_argument(
+        "--output",
+        type=choice("video", "latents"),
+        default="video",
+        help="video, or latents: not decoded, all in DIR/latents.safetensors",
+    )
+    files.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
+    _add_given(made.add_argument_group("given"))
+    _add_shape(made.add_argument_group("shape"))
+    _add_sampling(made.add_argument_group("sampling"))
+    _add_loading(made.add_argument_group("loading"))
+    return made
+
+
+def _add_given(group: Any) -> None:
+    group.add_argument("--negative-prompt", metavar="TEXT", help="what to lead away from")
+    group.add_argument("--image", type=Path, metavar="FILE", help="the first frame")
+    group.add_argument("--video", type=Path, metavar="FILE", help="the first frames")
+    group.add_argument(
+        "--mask",
+        metavar="1,0,..|FILE",
+        help="1 where --video is given: one number per frame, or a tensor in a .safetensors file",
+    )
+    group.add_argument(
+        "--cond",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of the conditioning, raw: numbers, or a .safetensors file; may be repeated",
+    )
+    group.add_argument(
+        "--motion-bucket", type=number, help="amount of motion, if the model reads it"
+    )
+    group.add_argument(
+        "--noise-aug", type=number, help="noise on the picture, if the model reads it"
+    )
+
+
+def _add_shape(group: Any) -> None:
+    group.add_argument("--num-frames", type=positive, help="frames per clip")
+    group.add_argument("--seconds", type=number, help="length, instead of --num-frames or --fps")
+    group.add_argument("--fps", type=number, help="frames per second")
+    group.add_argument("--height", type=positive, help="pixels")
+    group.add_argument("--width", type=positive, help="pixels")
+
+
+def _add_sampling(group: Any) -> None:
+    group.add_argument("--steps", type=positive, help="sampling steps")
+    group.add_argument(
+        "--guidance-scale",
+        type=number_or_pair,
+        metavar="S|FIRST,LAST",
+        help="1 is no guidance; two numbers are a ramp over the frames",
+    )
+    group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
+    group.add_argument(
+        "--seed",
+        type=whole_or_list,
+        metavar="N|N,N,..",
+        help="clip k uses N + k; or one seed per clip",
+    )
+    group.add_argument(
+        "--noise",
+        type=Path,
+        metavar="FILE",
+        help="initial latents: a tensor in a .safetensors file",
+    )
+    group.add_argument("--decode-frames", type=positive, help="latent frames decoded at a time")
+    group.add_argument("--batch-size", type=positive, default=8, help="clips made together")
+
+
+def _add_loading(group: Any) -> None:
+    group.add_argument("--dtype", type=choice("float32", "bfloat16", "float16", "float64"))
+    group.add_argument("--device", help="where to compute, e.g. cuda")
+    group.add_argument("--motion", type=Path, metavar="PATH", help="a motion adapter")
+    group.add_argument("--profile", default="diffusers", help="whose numerics, where they differ")
+    group.add_argument("--offload", type=choice("cpu"), help="cpu: weights rest there")
+    group.add_argument("--quantize", help="a quantised weight format")
+    group.add_argument("--compile", action="store_true", help="compile the network")
+    group.add_argument("--attention", type=choice("auto", "plain", "sdpa", "flash"))
+
+
+def main(words: list[str]) -> None:
+    """Generate the clips and print their paths."""
+    asked = parser().read(words)
+    with reading_words():
+        call = _call_arguments(asked)
+    generate = _load(asked)
+    if asked.output == "latents":
+        print(_latents(generate, asked, call))
+        return
+    from vdm.pipelines import sample_to_folder
+
+    together = len(asked.prompts) if asked.noise else asked.batch_size
+    with reading_words():
+        paths = sample_to_folder(
+            generate,
+            asked.prompts,
+            asked.out,
+            suffix=f".{asked.format}",
+            batch_size=max(1, together),
+            **call,
+        )
+    for path in paths:
+        print(path)
+
+
+def _call_arguments(asked: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of the generator, files read."""
+    skipped = {"model", "prompts", "out", "format", "output", "batch_size", *LOADING}
+    call = {name: value for name, value in vars(asked).items() if name not in skipped}
+    for name in ("image", "video"):
+        if call[name] is not None and not call[name].is_file():
+            raise WrongWords(f"--{name}: got {call[name]}, expected a file that exists")
+    if asked.noise is not None:
+        call["noise"] = _tensor("--noise", str(asked.noise))
+    if asked.mask is not None:
+        call["mask"] = _tensor("--mask", asked.mask)
+    fields = {}
+    for word in asked.cond:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise WrongWords(f"--cond: got {word!r}, expected FIELD=VALUE, e.g. fps=6")
+        fields[name] = _tensor(f"--cond {name}", value)
+    call["cond"] = fields or None
+    return call
+
+
+def _tensor(flag: str, word: str) -> Any:
+    """A tensor from a ``.safetensors`` file that holds one, or from numbers with commas between."""
+    import torch
+
+    if not word.endswith(".safetensors"):
+        values = [part.strip() for part in word.split(",")]
+        integral = all(part.lstrip("+-").isdigit() for part in values)
+        try:
+            return torch.tensor([int(part) if integral else float(part) for part in values])
+        except ValueError:
+            expected = "numbers with commas between, or a .safetensors file"
+            raise WrongWords(f"{flag}: got {word!r}, expected {expected}") from None
+    from vdm.pretrained.loading import read_safetensors
+
+    tensors, _ = read_safetensors(Path(word))
+    if len(tensors) != 1:
+        raise WrongWords(f"{flag}: got {len(tensors)} tensors in {word}, expected one")
+    return next(iter(tensors.values()))
+
+
+def _load(asked: argparse.Namespace) -> Any:
+    """The generator. A name that leads nowhere is a wrong word; a damaged file is failed work."""
+    from vdm.pipelines import load
+    from vdm.pretrained import bundled
+
+    arguments = {name: getattr(asked, name) for name in LOADING}
+    if Path(asked.model).exists() or asked.model in bundled():
+        return load(asked.model, **arguments)
+    with reading_words():
+        return load(asked.model, **arguments)
+
+
+def _latents(generate: Any, asked: argparse.Namespace, call: dict[str, Any]) -> Path:
+    """Write the latents of all clips into one file."""
+    from vdm.pretrained.loading import write_safetensors
+
+    with reading_words():
+        latents = generate(asked.prompts or None, output="latents", **call)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    path: Path = asked.out / "latents.safetensors"
+    write_safetensors({"latents": latents.cpu().contiguous()}, path)
+    return path
