@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -115,6 +115,7 @@ class Conditioning:
         )
 
 
+@runtime_checkable
 class Network(Protocol):
     """A denoising network."""
 

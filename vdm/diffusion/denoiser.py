@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
@@ -15,7 +14,6 @@ from vdm.types import Conditioning, Denoise, Latents, Network
 from vdm.utils.tensors import expand_as
 
 Time = Float[Tensor, " b"]
-NetworkCall = Network | Callable[[Tensor, Tensor, Conditioning], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +33,7 @@ class Denoiser:
         Karras et al. 2022, arXiv:2206.00364, eq. 7.
     """
 
-    network: NetworkCall
+    network: Network
     schedule: NoiseSchedule
     target: Target
     preconditioning: Preconditioning = field(default_factory=NoPreconditioning)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.diffusion.denoiser import Denoiser, NetworkCall
+from vdm.diffusion.denoiser import Denoiser
 from vdm.diffusion.preconditioning import NoPreconditioning, Preconditioning
 from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
 from vdm.diffusion.targets import Target
 from vdm.diffusion.times import TimeDistribution, Uniform
 from vdm.diffusion.weighting import Constant, Weighting
-from vdm.types import Conditioning, Latents
+from vdm.types import Conditioning, Latents, Network
 from vdm.utils.tensors import masked_mean
 
 
@@ -49,13 +49,13 @@ class DenoisingLoss:
         """Training times from uniform numbers in [0, 1), one per sample."""
         return self.times.sample(u, self.schedule)
 
-    def denoiser(self, network: NetworkCall) -> Denoiser:
+    def denoiser(self, network: Network) -> Denoiser:
         """The denoiser that this loss trains the network to be."""
         return Denoiser(network, self.schedule, self.target, self.preconditioning)
 
     def __call__(
         self,
-        network: NetworkCall,
+        network: Network,
         x0: Latents,
         cond: Conditioning,
         eps: Latents,

@@ -58,7 +58,7 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def t_from_log_snr(self, log_snr: Times) -> Times:
-        """The time at which the log-SNR has this value; infinities give 0 and 1."""
+        """The time at which the log-SNR has this value; 1 if the schedule never gets so noisy."""
 
     @property
     def t_first(self) -> float:
@@ -268,10 +268,8 @@ class VPLinear(NoiseSchedule):
     def t_from_log_snr(self, log_snr: Times) -> Times:
         integral = softplus(-log_snr)
         slope = self.beta_max - self.beta_min
-        return 2 / (
-            self.beta_min / integral
-            + torch.sqrt((self.beta_min / integral) ** 2 + 2 * slope / integral)
-        )
+        root = torch.sqrt((self.beta_min / integral) ** 2 + 2 * slope / integral)
+        return (2 / (self.beta_min / integral + root)).clamp_max(1)
 
 
 @dataclass(frozen=True)
@@ -323,4 +321,4 @@ class ScaledLinear(NoiseSchedule):
         # (a + s t)^3 = a^3 + 3 s B, solved for t without cancellation where B is small
         a, s = math.sqrt(self.beta_min), self._slope
         ratio = 3 * s / a**3 * softplus(-log_snr)
-        return a / s * torch.expm1(torch.log1p(ratio) / 3)
+        return (a / s * torch.expm1(torch.log1p(ratio) / 3)).clamp_max(1)

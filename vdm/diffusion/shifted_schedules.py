@@ -173,8 +173,8 @@ class ZeroTerminalSNR(NoiseSchedule):
 
     def sigma(self, t: Times) -> Times:
         # sigma**2 = 1 - alpha**2, written as what the base has plus what alpha loses
-        alpha = self.base.alpha(t)
-        lost = alpha - self.alpha(t)
+        alpha, (first, last) = self.base.alpha(t), self._ends(t)
+        lost = torch.where(t < self.t_first, 0, last * (first - alpha) / (first - last))
         return torch.sqrt(self.base.sigma(t) ** 2 + lost * (alpha + self.alpha(t)))
 
     def alpha_dot(self, t: Times) -> Times:
