@@ -15,7 +15,7 @@ import vdm
 ROOT = Path(__file__).parents[1]
 OPTIONAL = (
     "cv2 diffusers flash_attn huggingface_hub matplotlib open_clip peft ray scipy skimage "
-    "tensorboard timm torchao torchvision transformers"
+    "timm torchao torchvision transformers"
 )
 HEAVY = {"torch", "lightning", "numpy", "einops", "jsonargparse", "av", "PIL", "rich", "jaxtyping"}
 
