@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vdm import pretrained
-    from vdm.pipelines import Clip, Generator, load
+    from vdm.pipelines.clip import Clip
+    from vdm.pipelines.generate import Generator
+    from vdm.pipelines.load import load
     from vdm.types import Conditioning
 
 __version__ = "0.1.0"
