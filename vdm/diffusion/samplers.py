@@ -57,7 +57,7 @@ class _Walk:
         x: Tensor,
         times: Grid,
         callback: Callback | None,
-        next_times: Grid | None = None,
+        next_times: Float[Tensor, " steps"] | None = None,
     ) -> None:
         self.denoise, self.callback, self.dtype = denoise, callback, x.dtype
         self.start = at_least_float32(x)
@@ -176,7 +176,7 @@ def ddim(
     times: Grid,
     *,
     eta: float = 0.0,
-    next_times: Grid | None = None,
+    next_times: Float[Tensor, " steps"] | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
