@@ -40,7 +40,7 @@ class RotaryTable:
 
 
 def axial_angles(
-    coordinates: Sequence[Float[Tensor, " n"]], axes_dims: Sequence[int], theta: float
+    coordinates: Sequence[Float[Tensor, " _"]], axes_dims: Sequence[int], theta: float
 ) -> Float[Tensor, "*grid pairs"]:
     """Rotation angles on a grid, each axis turning channels of its own.
 
@@ -193,7 +193,7 @@ def sincos(
 
 
 def sincos_grid(
-    coordinates: Sequence[Float[Tensor, " n"]], axes_dims: Sequence[int], theta: float = 10_000.0
+    coordinates: Sequence[Float[Tensor, " _"]], axes_dims: Sequence[int], theta: float = 10_000.0
 ) -> Float[Tensor, "*grid dim"]:
     """Sin-cos positions of a 1-, 2- or 3-D grid: each axis in channels of its own.
 
