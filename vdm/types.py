@@ -29,9 +29,9 @@ class Conditioning:
     """Text-encoder states."""
     text_mask: Float[Tensor, "b n"] | None = None
     """1 where a text token is valid."""
-    pooled_text: Float[Tensor, "b d"] | None = None
+    pooled_text: Float[Tensor, "b d_pooled"] | None = None
     """One vector for the whole text."""
-    image: Float[Tensor, "b m d"] | None = None
+    image: Float[Tensor, "b m d_image"] | None = None
     """Image-encoder tokens."""
     label: Int[Tensor, " b"] | None = None
     """Class labels."""

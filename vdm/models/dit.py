@@ -112,7 +112,6 @@ class VideoDiT(nn.Module):
         self.patch_size = (pt, ph, pw)
         self.frame_conditioning, self.scalars = frame_conditioning, tuple(scalars)
         self.options = block
-        self.axes_dims = default_axes_dims(dim // num_heads)
         patch = pt * ph * pw
         inputs = 2 * in_channels + 1 if frame_conditioning else in_channels
         self.patch_embed = nn.Linear(patch * inputs, dim)
@@ -131,6 +130,7 @@ class VideoDiT(nn.Module):
         self.blocks = nn.ModuleList(
             DiTBlock(dim, num_heads, kind, text_dim, block) for kind in kinds
         )
+        self.axes_dims = default_axes_dims(dim // num_heads)
         self.final = FinalLayer(dim, patch * in_channels, block)
         self.is_causal = all(kind.is_causal for kind in kinds)
         self.reads, self.needs = self._fields(text_dim)
