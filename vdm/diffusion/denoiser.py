@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.diffusion.preconditioning import NoPreconditioning, Preconditioning
-from vdm.diffusion.schedules import NoiseSchedule, at_least_float32, check_times
+from vdm.diffusion.schedules import NoiseSchedule, Sample, at_least_float32, check_times
 from vdm.diffusion.targets import Target
-from vdm.types import Conditioning, Denoise, Latents, Network
+from vdm.types import Conditioning, Denoise, Network
 from vdm.utils.tensors import expand_as
 
 Time = Float[Tensor, " b"]
@@ -41,7 +41,7 @@ class Denoiser:
     def __post_init__(self) -> None:
         self.preconditioning.check_target(self.target)
 
-    def predict(self, xt: Latents, t: Time, cond: Conditioning) -> Latents:
+    def predict(self, xt: Sample, t: Time, cond: Conditioning) -> Sample:
         """The network's prediction of the target.
 
         Args:
@@ -63,7 +63,7 @@ class Denoiser:
         skip = expand_as(scales.c_skip(self.schedule, t), xt) * xt
         return skip + expand_as(scales.c_out(self.schedule, t), xt) * raw
 
-    def __call__(self, xt: Latents, t: Time, cond: Conditioning) -> Latents:
+    def __call__(self, xt: Sample, t: Time, cond: Conditioning) -> Sample:
         """The network's estimate of the clean latents, in at least float32; arguments as above."""
         return self.target.to_x0(self.schedule, xt, self.predict(xt, t, cond), t)
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from vdm.diffusion.denoiser import Denoiser
 from vdm.diffusion.preconditioning import NoPreconditioning, Preconditioning
-from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
+from vdm.diffusion.schedules import NoiseSchedule, Sample, at_least_float32
 from vdm.diffusion.targets import Target
 from vdm.diffusion.times import TimeDistribution, Uniform
 from vdm.diffusion.weighting import Constant, Weighting
-from vdm.types import Conditioning, Latents, Network
+from vdm.types import Conditioning, Network
 from vdm.utils.tensors import masked_mean
 
 
@@ -56,11 +56,11 @@ class DenoisingLoss:
     def __call__(
         self,
         network: Network,
-        x0: Latents,
+        x0: Sample,
         cond: Conditioning,
-        eps: Latents,
+        eps: Sample,
         t: Float[Tensor, " b"],
-        mask: Float[Tensor, "b _ _ _ _"] | None = None,
+        mask: Float[Tensor, ...] | None = None,
     ) -> Float[Tensor, " b"]:
         """The loss of every sample of a batch.
 

@@ -22,10 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from vdm.types import Latents
 from vdm.utils.tensors import expand_as
 
 Times = Float[Tensor, "..."]
+Sample = Float[Tensor, " b *shape"]
+"""Latents ``(b, c, t, h, w)``; the mathematics is elementwise, so any shape will do."""
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ class NoiseSchedule(ABC):
         time = torch.tensor(t, dtype=torch.float64)
         return math.hypot(self.alpha(time), self.sigma(time))
 
-    def add_noise(self, x0: Latents, eps: Latents, t: Float[Tensor, " b"]) -> Latents:
+    def add_noise(self, x0: Sample, eps: Sample, t: Float[Tensor, " b"]) -> Sample:
         """Move clean latents to noise time ``t``.
 
         Args:

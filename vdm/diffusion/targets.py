@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.diffusion.schedules import NoiseSchedule, at_least_float32, check_times
-from vdm.types import Latents
+from vdm.diffusion.schedules import NoiseSchedule, Sample, at_least_float32, check_times
 from vdm.utils.tensors import expand_as
 
 Time = Float[Tensor, " b"]
@@ -41,7 +40,7 @@ def _divide_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(zero, 0, numerator / torch.where(zero, 1, denominator))
 
 
-def x0_from_eps(schedule: NoiseSchedule, xt: Latents, eps: Latents, t: Time) -> Latents:
+def x0_from_eps(schedule: NoiseSchedule, xt: Sample, eps: Sample, t: Time) -> Sample:
     """``x0 = (xt - sigma * eps) / alpha``; 0 where ``alpha`` is 0.
 
     Source:
@@ -51,7 +50,7 @@ def x0_from_eps(schedule: NoiseSchedule, xt: Latents, eps: Latents, t: Time) -> 
     return _divide_or_zero(xt - sigma * eps, alpha)
 
 
-def eps_from_x0(schedule: NoiseSchedule, xt: Latents, x0: Latents, t: Time) -> Latents:
+def eps_from_x0(schedule: NoiseSchedule, xt: Sample, x0: Sample, t: Time) -> Sample:
     """``eps = (xt - alpha * x0) / sigma``; 0 where ``sigma`` is 0.
 
     Source:
@@ -61,7 +60,7 @@ def eps_from_x0(schedule: NoiseSchedule, xt: Latents, x0: Latents, t: Time) -> L
     return _divide_or_zero(xt - alpha * x0, sigma)
 
 
-def x0_from_v(schedule: NoiseSchedule, xt: Latents, v: Latents, t: Time) -> Latents:
+def x0_from_v(schedule: NoiseSchedule, xt: Sample, v: Sample, t: Time) -> Sample:
     """``x0 = (alpha * xt - sigma * v) / (alpha**2 + sigma**2)``.
 
     Source:
@@ -72,7 +71,7 @@ def x0_from_v(schedule: NoiseSchedule, xt: Latents, v: Latents, t: Time) -> Late
     return (alpha * xt - sigma * v) / (alpha**2 + sigma**2)
 
 
-def eps_from_v(schedule: NoiseSchedule, xt: Latents, v: Latents, t: Time) -> Latents:
+def eps_from_v(schedule: NoiseSchedule, xt: Sample, v: Sample, t: Time) -> Sample:
     """``eps = (sigma * xt + alpha * v) / (alpha**2 + sigma**2)``.
 
     Source:
@@ -82,7 +81,7 @@ def eps_from_v(schedule: NoiseSchedule, xt: Latents, v: Latents, t: Time) -> Lat
     return (sigma * xt + alpha * v) / (alpha**2 + sigma**2)
 
 
-def x0_from_velocity(schedule: NoiseSchedule, xt: Latents, velocity: Latents, t: Time) -> Latents:
+def x0_from_velocity(schedule: NoiseSchedule, xt: Sample, velocity: Sample, t: Time) -> Sample:
     """``x0 = (sigma' * xt - sigma * velocity) / (alpha * sigma' - sigma * alpha')``.
 
     Source:
@@ -96,7 +95,7 @@ def x0_from_velocity(schedule: NoiseSchedule, xt: Latents, velocity: Latents, t:
     return share * xt - sigma / wronskian * velocity
 
 
-def eps_from_velocity(schedule: NoiseSchedule, xt: Latents, velocity: Latents, t: Time) -> Latents:
+def eps_from_velocity(schedule: NoiseSchedule, xt: Sample, velocity: Sample, t: Time) -> Sample:
     """``eps = (alpha * velocity - alpha' * xt) / (alpha * sigma' - sigma * alpha')``.
 
     Source:
@@ -112,15 +111,15 @@ class Target(ABC):
     """What the network is trained to predict."""
 
     @abstractmethod
-    def __call__(self, schedule: NoiseSchedule, x0: Latents, eps: Latents, t: Time) -> Latents:
+    def __call__(self, schedule: NoiseSchedule, x0: Sample, eps: Sample, t: Time) -> Sample:
         """The regression target for a known sample and noise."""
 
     @abstractmethod
-    def to_x0(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_x0(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         """The clean sample that a prediction stands for."""
 
     @abstractmethod
-    def to_eps(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_eps(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         """The noise that a prediction stands for."""
 
     @abstractmethod
@@ -131,7 +130,7 @@ class Target(ABC):
         weightings are exact for every target because of them.
         """
 
-    def from_x0(self, schedule: NoiseSchedule, xt: Latents, x0: Latents, t: Time) -> Latents:
+    def from_x0(self, schedule: NoiseSchedule, xt: Sample, x0: Sample, t: Time) -> Sample:
         """The prediction that stands for a clean sample: the inverse of :meth:`to_x0`."""
         return self(schedule, x0, eps_from_x0(schedule, xt, x0, t), t)
 
@@ -144,13 +143,13 @@ class X0(Target):
         Salimans & Ho 2022, arXiv:2202.00512, section 4.
     """
 
-    def __call__(self, schedule: NoiseSchedule, x0: Latents, eps: Latents, t: Time) -> Latents:
+    def __call__(self, schedule: NoiseSchedule, x0: Sample, eps: Sample, t: Time) -> Sample:
         return x0
 
-    def to_x0(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_x0(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return pred
 
-    def to_eps(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_eps(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return eps_from_x0(schedule, xt, pred, t)
 
     def error_scales(self, schedule: NoiseSchedule, t: Time) -> tuple[Time, Time]:
@@ -166,13 +165,13 @@ class Eps(Target):
         Ho et al. 2020, arXiv:2006.11239, eq. 14.
     """
 
-    def __call__(self, schedule: NoiseSchedule, x0: Latents, eps: Latents, t: Time) -> Latents:
+    def __call__(self, schedule: NoiseSchedule, x0: Sample, eps: Sample, t: Time) -> Sample:
         return eps
 
-    def to_x0(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_x0(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return x0_from_eps(schedule, xt, pred, t)
 
-    def to_eps(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_eps(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return pred
 
     def error_scales(self, schedule: NoiseSchedule, t: Time) -> tuple[Time, Time]:
@@ -188,14 +187,14 @@ class V(Target):
         Salimans & Ho 2022, arXiv:2202.00512, appendix D.
     """
 
-    def __call__(self, schedule: NoiseSchedule, x0: Latents, eps: Latents, t: Time) -> Latents:
+    def __call__(self, schedule: NoiseSchedule, x0: Sample, eps: Sample, t: Time) -> Sample:
         alpha, sigma = _coefficients(schedule, t, x0)
         return alpha * eps - sigma * x0
 
-    def to_x0(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_x0(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return x0_from_v(schedule, xt, pred, t)
 
-    def to_eps(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_eps(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return eps_from_v(schedule, xt, pred, t)
 
     def error_scales(self, schedule: NoiseSchedule, t: Time) -> tuple[Time, Time]:
@@ -214,15 +213,15 @@ class Velocity(Target):
         Lipman et al. 2022, arXiv:2210.02747, eq. 14-15; Liu et al. 2022, arXiv:2209.03003, eq. 1.
     """
 
-    def __call__(self, schedule: NoiseSchedule, x0: Latents, eps: Latents, t: Time) -> Latents:
+    def __call__(self, schedule: NoiseSchedule, x0: Sample, eps: Sample, t: Time) -> Sample:
         check_times(t, x0)
         alpha_dot, sigma_dot = _rates(schedule, t, x0)
         return alpha_dot * x0 + sigma_dot * eps
 
-    def to_x0(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_x0(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return x0_from_velocity(schedule, xt, pred, t)
 
-    def to_eps(self, schedule: NoiseSchedule, xt: Latents, pred: Latents, t: Time) -> Latents:
+    def to_eps(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
         return eps_from_velocity(schedule, xt, pred, t)
 
     def error_scales(self, schedule: NoiseSchedule, t: Time) -> tuple[Time, Time]:

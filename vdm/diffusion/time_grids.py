@@ -160,7 +160,9 @@ def linspace(num_steps: int, num_timesteps: int = 1000, ends_clean: bool = True)
     return from_timesteps(timesteps, num_timesteps, ends_clean)
 
 
-def constant_stride(times: Grid, num_timesteps: int = 1000, ends_clean: bool = True) -> Grid:
+def constant_stride(
+    times: Grid, num_timesteps: int = 1000, ends_clean: bool = True
+) -> Float[Tensor, " steps"]:
     """Where published DDIM samplers step to: ``num_timesteps // n`` entries on.
 
     On a leading grid that is the next time. On others it is not, and the sampler goes on as if it
