@@ -207,6 +207,7 @@ def test_unipc(monkeypatch, kind, num_steps):
         "unipc_multistep.UniPCMultistepScheduler",
         solver_order=2,
         solver_type=kind,
+        lower_order_final=kind == "bh2",
         timestep_spacing="trailing",
         **BETAS,
     )
