@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -192,7 +194,8 @@ def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
 
 def _measure(name: str, module: nn.Module, run: Callable[[], Any], num_calls: int) -> Stage:
     weights = list(_tensors(module))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, MemoryMeter(weights) as memory:
+    counter, memory = FlopCounterMode(display=False), MemoryMeter(weights)
+    with torch.no_grad(), FusedAttention(), counter, memory:
         run()
     return Stage(
         name=name,
@@ -208,6 +211,27 @@ def _measure(name: str, module: nn.Module, run: Callable[[], Any], num_calls: in
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.parameters()
     yield from module.buffers()
+
+
+class FusedAttention(TorchFunctionMode):
+    """Plans attention as real devices compute it: fused, the scores never in memory.
+
+    On the meta device alone attention falls apart into products and a softmax.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        q, k, v, *rest = args
+        mask = rest[0] if rest else kwargs.get("attn_mask")
+        if v.shape[-1] != q.shape[-1]:
+            return func(*args, **kwargs)
+        mask = None if mask is None else mask.to(q.dtype)
+        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        return fused(q, k, v, attn_mask=mask)[0]
 
 
 class MemoryMeter(TorchDispatchMode):
