@@ -1,9 +1,11 @@
 import inspect
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from vdm.layers.attention_backends import MAX_SEQUENCES, _sdpa, attend
+from vdm.layers.attention_backends import MAX_SEQUENCES, _flash, _flash_obstacle, _sdpa, attend
 
 B, HEADS, N, M, D = 2, 3, 5, 7, 4
 
@@ -80,6 +82,33 @@ def test_flash_attention_says_what_it_lacks(qkv):
 def test_an_unknown_back_end_is_refused(qkv):
     with pytest.raises(ValueError, match="got backend 'fast', expected one of auto, plain"):
         inspect.unwrap(attend)(*qkv, backend="fast")
+
+
+def test_flash_attention_is_handed_tokens_before_heads(monkeypatch, qkv):
+    def flash_attn_func(q, k, v):
+        return softmax_attention(*(x.transpose(1, 2) for x in (q, k, v)), 0).transpose(1, 2)
+
+    fake = SimpleNamespace(flash_attn_func=flash_attn_func)
+    monkeypatch.setitem(sys.modules, "flash_attn", fake)
+    torch.testing.assert_close(_flash(*qkv), attend(*qkv, backend="plain"))
+
+
+@pytest.mark.parametrize(
+    ("q", "mask", "lack"),
+    [
+        (torch.empty(1, 1, 2, 8), None, "float16 or bfloat16, got torch.float32"),
+        (torch.empty(1, 1, 2, 8).half(), torch.ones(2, 2), "no mask"),
+        (torch.empty(1, 1, 2, 264).half(), None, "a head dimension of at most 256, got 264"),
+        (torch.empty(1, 1, 2, 8).half(), None, "the flash-attn package"),
+    ],
+)
+def test_flash_attention_is_taken_only_where_it_applies(monkeypatch, q, mask, lack):
+    monkeypatch.setattr("vdm.layers.attention_backends._is_cuda", lambda tensor: True)
+    monkeypatch.setattr("vdm.layers.attention_backends.has_flash", lambda: "package" not in lack)
+    assert _flash_obstacle(q, mask) == lack
+    if "package" in lack:
+        monkeypatch.setattr("vdm.layers.attention_backends.has_flash", lambda: True)
+        assert _flash_obstacle(q, mask) is None
 
 
 @pytest.mark.gpu

@@ -146,6 +146,7 @@ def test_sincos_agrees_with_diffusers():
     positions = torch.tensor([0.0, 1.0, 2.5, 40.0])
     theirs = get_1d_sincos_pos_embed_from_grid(10, positions, output_type="pt")
     torch.testing.assert_close(sincos(positions, 10), theirs.float())
+    torch.testing.assert_close(sincos(positions, 4, theta=100.0)[:, 1], (positions / 10).sin())
 
 
 def test_sincos_grids_put_axes_side_by_side():

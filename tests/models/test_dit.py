@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 
 from vdm.layers.factorization import Joint, Spatial, Temporal
 from vdm.models.dit import VideoDiT
@@ -267,6 +268,12 @@ def test_half_precision_stays_half(x, c_noise):
     assert (half - full).norm() < 0.1 * full.norm()
 
 
+def test_runs_without_weights_on_the_meta_device():
+    with torch.device("meta"):
+        net, x = VideoDiT(C, 36, 2, 3, factorization=FACTORIZED), torch.empty(B, C, T, H, W)
+        assert net(x, torch.empty(B), Conditioning()).shape == x.shape
+
+
 def test_sharing_the_modulation_saves_weights():
     sizes = [
         sum(p.numel() for p in VideoDiT(C, 36, 8, 3, block=BlockOptions(modulation=m)).parameters())
@@ -281,6 +288,31 @@ def test_a_network_is_written_down_and_built_again(x, c_noise):
     again.load_state_dict(net.state_dict())
     cond = Conditioning(fps=torch.ones(B))
     assert torch.equal(again(x, c_noise, cond), net(x, c_noise, cond))
+
+
+def test_a_network_is_configured_from_yaml(x, c_noise):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--network", type=torch.nn.Module)
+    text = """
+    network:
+      class_path: vdm.models.dit.VideoDiT
+      init_args:
+        in_channels: 3
+        dim: 36
+        depth: 2
+        num_heads: 3
+        patch_size: [1, 2, 2]
+        factorization:
+          - class_path: vdm.layers.factorization.Spatial
+          - class_path: vdm.layers.factorization.Temporal
+            init_args: {is_causal: true, window: 3}
+        block: {feedforward: swiglu, qk_norm: {kind: rms}}
+    """
+    net = parser.instantiate(parser.parse_string(text)).network
+    assert net.blocks[1].factorization == Temporal(is_causal=True, window=3)
+    assert net(x, c_noise, Conditioning()).shape == x.shape
+    with pytest.raises(ArgumentError, match="'windov' is not accepted"):
+        parser.parse_string(text.replace("window", "windov"))
 
 
 @pytest.mark.slow

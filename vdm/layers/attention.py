@@ -23,7 +23,8 @@ class QKNorm:
     """Normalisation of queries and keys before positions are applied.
 
     Args:
-        kind: Layer or RMS normalisation. On a CPU, layer normalisation is several times faster.
+        kind: Layer or RMS normalisation. On a CPU, torch has a fused kernel for the first
+            only.
         scope: Over each head, or over all heads at once.
         eps: Added to the variance or mean square.
 

@@ -64,7 +64,7 @@ def attend(
 
 
 def _flash_obstacle(q: Tensor, mask: Tensor | None) -> str | None:
-    if q.device.type != "cuda":
+    if not _is_cuda(q):
         return f"a CUDA device, got {q.device.type}"
     if q.dtype not in (torch.float16, torch.bfloat16):
         return f"float16 or bfloat16, got {q.dtype}"

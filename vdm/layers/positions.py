@@ -100,7 +100,7 @@ def _make_rope(
         return angles.cos().float(), angles.sin().float()
 
 
-_cached_rope = lru_cache(maxsize=32)(_make_rope)
+_cached_rope = lru_cache(maxsize=8)(_make_rope)
 
 
 def axial_rope(
@@ -122,7 +122,7 @@ def axial_rope(
         device: Where the table is needed.
     """
     make = _make_rope if torch.compiler.is_compiling() else _cached_rope
-    cos, sin = make(tuple(grid), tuple(axes_dims), theta, frame_offset, torch.device(device))
+    cos, sin = make(grid, axes_dims, theta, frame_offset, torch.device(device))
     return RotaryTable(cos, sin, pairing)
 
 
@@ -163,7 +163,7 @@ def apply_rope(
     if torch.compiler.is_compiling():
         a, b = pairs.unbind(-1)
         out = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
-    else:  # one complex product is six times faster than the four real ones on a CPU
+    else:  # one complex product reads and writes once, where real ones copy strided halves
         turned = torch.view_as_complex(pairs.contiguous()) * torch.complex(cos, sin)
         out = torch.view_as_real(turned)
     return rearrange(out, "b n heads p two -> b n heads (p two)").to(x.dtype)

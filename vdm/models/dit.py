@@ -239,7 +239,7 @@ class VideoDiT(nn.Module):
         if x.shape[1] != self.in_channels:
             raise ValueError(f"got {x.shape[1]} channels, expected {self.in_channels}")
         tokens = self.patch_embed(patchify(self._join_given(x, cond), self.patch_size))
-        grid = tuple(tokens.shape[1:4])
+        grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
         tokens = tokens + self._absolute_positions(grid, frame_offset, tokens)
         level = self._level(c_noise, cond, grid[0])
         shared = level
