@@ -1,0 +1,266 @@
+"""How single frames are got out of a video file exactly: an index of time stamps, seeks to keys.
+
+Nothing here trusts the header's frame count or rate times number: a frame is its presentation time
+stamp. PyAV (FFmpeg) does the decoding and is imported when first needed.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.stream import VideoStream
+
+RESIZE_RULE = "swscale-area-cover-centre-crop/1"
+"""Names how frames are resized, for cache keys and protocol ids."""
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """When the frames of a file are shown, in presentation order.
+
+    Args:
+        pts: Time stamp of every frame, in units of ``time_base``.
+        key_pts: Time stamps at which decoding can begin.
+        time_base: Seconds per unit.
+    """
+
+    pts: tuple[int, ...]
+    key_pts: tuple[int, ...]
+    time_base: Fraction
+
+    @property
+    def times(self) -> list[float]:
+        """When each frame is shown, in seconds after the first."""
+        return [float((pts - self.pts[0]) * self.time_base) for pts in self.pts]
+
+    @property
+    def fps(self) -> float:
+        """Mean frames per second; 0 for a single frame."""
+        if len(self.pts) < 2:
+            return 0.0
+        return float((len(self.pts) - 1) / ((self.pts[-1] - self.pts[0]) * self.time_base))
+
+    def frame_at(self, seconds: float) -> int:
+        """The frame that is on screen at a time after the first frame."""
+        wanted = self.pts[0] + Fraction(seconds).limit_denominator(10**6) / self.time_base
+        return max(0, bisect_right(self.pts, wanted) - 1)
+
+
+class VideoReader:
+    """Random access to the frames of one file.
+
+    Args:
+        path: The file.
+        size: Height and width of the frames; by default as in the file. The picture is scaled to
+            cover the size, by area averaging, and its centre is cropped.
+        threads: Decoding threads; 0 leaves it to FFmpeg. Use 1 inside data-loader workers.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file holds no video that can be decoded; the message is one line.
+    """
+
+    def __init__(
+        self, path: str | Path, size: tuple[int, int] | None = None, threads: int = 0
+    ) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self.path, self.size, self.threads = Path(path), size, threads
+        self._reformatter = VideoReformatter()
+        if not self.path.is_file():
+            raise FileNotFoundError(f"no such file: {self.path}")
+        if self.path.stat().st_size == 0:
+            raise ValueError(f"{self.path.name}: empty file (0 bytes)")
+        self._open()
+        try:
+            with _one_line(self.path):
+                self.index = self._index_packets() or self._index_frames()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self.index.pts)
+
+    @property
+    def fps(self) -> float:
+        """Mean frames per second, from the time stamps."""
+        return self.index.fps
+
+    @property
+    def codec(self) -> str:
+        """Name of the codec."""
+        return self._stream.codec_context.name
+
+    @property
+    def promised(self) -> tuple[int, float]:
+        """Number of frames and seconds that the header speaks of; 0 where it does not say."""
+        stream, container = self._stream, self._container
+        seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if not seconds and container.duration and len(container.streams) == 1:
+            seconds = container.duration / 1e6
+        return stream.frames, seconds
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What :func:`vdm.utils.video_io.write_video` noted in the file; empty for other files."""
+        tags = {name.lower(): text for name, text in self._container.metadata.items()}
+        return parse_comment(tags.get("comment", ""))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._container.close()
+
+    def read(self, frames: Sequence[int]) -> UInt8[np.ndarray, "t h w 3"]:
+        """Decode the frames with these numbers, in this order; repeats are allowed.
+
+        Raises:
+            ValueError: If a number does not exist or its frame does not decode.
+        """
+        if not frames or not all(0 <= frame < len(self) for frame in frames):
+            wrong = next((frame for frame in frames if not 0 <= frame < len(self)), "none")
+            raise ValueError(f"{self.path.name}: got frame {wrong}, expected 0 to {len(self) - 1}")
+        wanted = {self.index.pts[frame] for frame in frames}
+        with _one_line(self.path):
+            decoded = self._decode(wanted)
+        if missing := wanted - decoded.keys():
+            number = self.index.pts.index(min(missing))
+            raise ValueError(f"{self.path.name}: frame {number} of {len(self)} does not decode")
+        return np.stack([decoded[self.index.pts[frame]] for frame in frames])
+
+    def _open(self) -> None:
+        import av
+
+        with _one_line(self.path):
+            self._container = av.open(str(self.path))
+        try:
+            self._stream = self._pick_stream()
+            self._stream.codec_context.thread_count = self.threads
+            self._stream.thread_type = "AUTO" if self.threads != 1 else "NONE"
+        except BaseException:
+            self.close()
+            raise
+
+    def _pick_stream(self) -> VideoStream:
+        from av.stream import Disposition
+
+        for stream in self._container.streams.video:
+            if stream.disposition & Disposition.attached_pic:
+                continue
+            if stream.codec_context is None:
+                raise ValueError(f"{self.path.name}: no decoder for its codec")
+            return stream
+        kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+        raise ValueError(f"{self.path.name}: no video in it, only {kinds}")
+
+    def _index_packets(self) -> VideoIndex | None:
+        """Time stamps without decoding; nothing where packets do not tell them."""
+        pts, keys = [], []
+        for packet in self._container.demux(self._stream):
+            if packet.size == 0 or packet.is_discard:
+                continue
+            if packet.pts is None:
+                return None
+            pts.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+        if len(set(pts)) != len(pts) or not keys:
+            return None
+        return VideoIndex(tuple(sorted(pts)), tuple(sorted(keys)), self._stream.time_base)
+
+    def _index_frames(self) -> VideoIndex:
+        """Time stamps by decoding everything."""
+        self._reopen()
+        pts = sorted(
+            {frame.pts for frame in self._container.decode(self._stream) if frame.pts is not None}
+        )
+        if not pts:
+            raise ValueError(f"{self.path.name}: no frame of its video decodes")
+        return VideoIndex(tuple(pts), (pts[0],), self._stream.time_base)
+
+    def _reopen(self) -> None:
+        self.close()
+        self._open()
+
+    def _decode(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        """Decode the groups of pictures that hold the wanted time stamps, each once."""
+        keys = self.index.key_pts
+        groups: dict[int, set[int]] = {}
+        for pts in wanted:
+            groups.setdefault(max(0, bisect_right(keys, pts) - 1), set()).add(pts)
+        found: dict[int, np.ndarray] = {}
+        for group in sorted(groups):
+            self._container.seek(keys[group], backward=True, stream=self._stream)
+            found |= self._decode_until(groups[group])
+        if (
+            missing := wanted - found.keys()
+        ):  # seeks of this container are not exact: from the start
+            self._reopen()
+            found |= self._decode_until(missing)
+        return found
+
+    def _decode_until(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        """Decode from where the container is until every wanted frame was seen or passed."""
+        found: dict[int, np.ndarray] = {}
+        last = max(wanted)
+        for frame in self._container.decode(self._stream):
+            if frame.pts in wanted:
+                found[frame.pts] = self._convert(frame)
+            if len(found) == len(wanted) or (frame.pts is not None and frame.pts > last):
+                break
+        return found
+
+    def _convert(self, frame: VideoFrame) -> np.ndarray:
+        """To RGB, upright, of the wanted size."""
+        from av.video.reformatter import Interpolation
+
+        turns = round(frame.rotation / 90) % 4  # counterclockwise, as numpy counts
+        coded = (frame.height, frame.width)
+        inner = coded if self.size is None else self.size if turns % 2 == 0 else self.size[::-1]
+        scale = max(inner[0] / coded[0], inner[1] / coded[1])
+        height, width = (max(n, round(m * scale)) for n, m in zip(inner, coded, strict=True))
+        how = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+        rgb = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation=how
+        ).to_ndarray()
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        return np.rot90(rgb[top : top + inner[0], left : left + inner[1]], turns)
+
+
+def parse_comment(text: str) -> dict[str, Any]:
+    """The JSON object in a comment; empty if it is something else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what the decoder raises into one line that names the file."""
+    import av
+
+    try:
+        yield
+    except (av.FFmpegError, EOFError) as error:
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ValueError(f"{path.name}: not a readable video ({text})") from error
