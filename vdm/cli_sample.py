@@ -8,6 +8,7 @@ from vdm.cli_parsing import (
     Parser,
     WrongWords,
     choice,
+    describe_error,
     number,
     number_or_pair,
     positive,
@@ -184,15 +185,18 @@ def _tensor(flag: str, word: str) -> Any:
 
 
 def _load(asked: argparse.Namespace) -> Any:
-    """The generator. A name that leads nowhere is a wrong word; a damaged file is failed work."""
+    """The generator. A model that is not there is a wrong word; a damaged one is failed work."""
     from vdm.pipelines import load
     from vdm.pretrained import bundled
 
-    arguments = {name: getattr(asked, name) for name in LOADING}
-    if Path(asked.model).exists() or asked.model in bundled():
-        return load(asked.model, **arguments)
-    with reading_words():
-        return load(asked.model, **arguments)
+    exists = Path(asked.model).exists() or asked.model in bundled()
+    try:
+        return load(asked.model, **{name: getattr(asked, name) for name in LOADING})
+    except (ValueError, FileNotFoundError) as error:
+        said = describe_error(error)
+        if not exists or said.startswith(tuple(f"got {name}=" for name in LOADING)):
+            raise WrongWords(said) from error
+        raise
 
 
 def _latents(generate: Any, asked: argparse.Namespace, call: dict[str, Any]) -> Path:
