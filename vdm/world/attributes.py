@@ -59,6 +59,8 @@ SPIN_ANGLE: Final = {"slow": 1.2, "fast": 2.4}
 """Radians in 16 frames."""
 GROWTH: Final = {"slow": 1.5, "fast": 1.9}
 """Factor of the radius in 16 frames; shrinking is the inverse."""
+LOG_GROWTH: Final = {"slow": 0.4054651081081644, "fast": 0.6418538861723947}
+"""Logarithms of ``GROWTH``, as literals: libraries differ in their last bit."""
 UNSEEN_LINE_SPEED: Final = {"slow": 1.6, "fast": 3.2}
 """Pixels per frame in the split ``test-speed``."""
 

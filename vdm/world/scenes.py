@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from vdm.world import attributes as a
+from vdm.world.exact import exp, sincos
 from vdm.world.shapes import outline, reach
 
 CENTRE = (a.SIZE - 1) / 2
+NEAREST = 0.1
+"""Distance from the camera below which nothing is drawn."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,18 @@ class Object:
             x, y = x + dx * pace * frame, y + dy * pace * frame
         elif self.motion.startswith("circle"):
             turn = 2 * np.pi * a.CIRCLE_TURNS[speed] * share * self._sense
-            x = x + self.orbit * np.cos(self.heading + turn)
-            y = y + self.orbit * np.sin(self.heading + turn)
+            sine, cosine = sincos(self.heading + turn)
+            x, y = x + self.orbit * cosine, y + self.orbit * sine
         elif self.motion == "bounce":
             step = a.BOUNCE_SPEED[speed] * frame
-            x = _reflect(x + math.cos(self.heading) * step, self.box[0], self.box[1])
-            y = _reflect(y + math.sin(self.heading) * step, self.box[2], self.box[3])
+            sine, cosine = sincos(self.heading)
+            x = _reflect(x + cosine * step, self.box[0], self.box[1])
+            y = _reflect(y + sine * step, self.box[2], self.box[3])
         elif self.motion.startswith("spin"):
             angle = angle + a.SPIN_ANGLE[speed] * share * self._sense
         elif self.motion in ("grow", "shrink"):
             power = 1.0 if self.motion == "grow" else -1.0
-            radius = radius * a.GROWTH[speed] ** (power * share)
+            radius = radius * exp(power * share * a.LOG_GROWTH[speed])
         return Pose(x, y, angle, radius)
 
     @property
@@ -101,7 +104,7 @@ class Object:
     def extent(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest offset ``(t, 2)`` of the outline from the centre, in pixels."""
         pose = self.pose(frame)
-        cos, sin = np.cos(pose.angle)[:, None], np.sin(pose.angle)[:, None]
+        sin, cos = (value[:, None] for value in sincos(pose.angle))
         u, v = outline(self.shape).T
         points = np.stack([cos * u - sin * v, sin * u + cos * v], axis=-1)
         points = points * pose.radius[:, None, None]
@@ -129,11 +132,27 @@ class Scene:
     index: int = 0
 
     def to_frame(self, frame: np.ndarray, depth: float) -> tuple[np.ndarray, np.ndarray]:
-        """Scale ``(t,)`` and shift ``(t, 2)`` from plane coordinates at ``depth`` to pixels."""
+        """Scale ``(t,)`` and shift ``(t, 2)`` from coordinates of a plane to pixels.
+
+        Args:
+            frame: Frames counted at 8 a second.
+            depth: Depth of the plane. Its coordinates are pixels as seen at frame 0, so sizes in
+                words mean the same at every depth.
+
+        Raises:
+            ValueError: If the camera has reached the plane by then.
+        """
         frame = np.asarray(frame, dtype=np.float64)
         cx, cy, cz = self.camera.position(frame)
-        scale = 1 / (depth - cz)
-        return scale, np.stack([CENTRE - cx * scale, CENTRE - cy * scale], axis=-1)
+        distance = depth - cz
+        if (distance < NEAREST).any():
+            last = int((depth - NEAREST) / a.ZOOM_SPEED)
+            raise ValueError(
+                f"got frame {frame.max():g}, expected at most {last}: "
+                f"the camera zooms in and has then reached depth {depth}"
+            )
+        scale = 1 / distance
+        return depth * scale, np.stack([CENTRE - cx * scale, CENTRE - cy * scale], axis=-1)
 
     def matrix(self, layer: int | None, frame: np.ndarray) -> np.ndarray:
         """Matrices ``(t, 3, 3)`` from a layer's own coordinates (pixels) to pixels of the frame.
@@ -154,8 +173,9 @@ class Scene:
         scale, shift = self.to_frame(frame, thing.depth)
         pose = thing.pose(frame)
         size = scale * pose.radius / a.RADII[thing.size]
-        matrix[:, 0, 0] = matrix[:, 1, 1] = size * np.cos(pose.angle)
-        matrix[:, 1, 0] = size * np.sin(pose.angle)
+        sine, cosine = sincos(pose.angle)
+        matrix[:, 0, 0] = matrix[:, 1, 1] = size * cosine
+        matrix[:, 1, 0] = size * sine
         matrix[:, 0, 1] = -matrix[:, 1, 0]
         matrix[:, 0, 2] = shift[:, 0] + scale * pose.x
         matrix[:, 1, 2] = shift[:, 1] + scale * pose.y
@@ -163,10 +183,11 @@ class Scene:
 
     def centres(self, layer: int, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Centre ``(t, 2)`` in pixels and bounding radius ``(t,)`` of an object."""
-        matrix = self.matrix(layer, frame)
-        scale = np.hypot(matrix[:, 0, 0], matrix[:, 1, 0])
         thing = self.objects[layer]
-        return matrix[:, :2, 2], scale * a.RADII[thing.size] * reach(thing.shape)
+        scale, shift = self.to_frame(frame, thing.depth)
+        pose = thing.pose(frame)
+        centre = shift + scale[:, None] * np.stack([pose.x, pose.y], axis=-1)
+        return centre, scale * pose.radius * reach(thing.shape)
 
 
 def _reflect(position: np.ndarray, low: float, high: float) -> np.ndarray:
