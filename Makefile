@@ -20,7 +20,7 @@ setup: $(STAMP)  ## make .venv with the tested versions of everything
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit(f"got Python {v[0]}.{v[1]}, expected 3.11 or newer: make PYTHON=python3.11 ...")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@test -x $(BIN)/uv || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@test -x $(BIN)/uv || $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --python $(BIN)/python --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -42,7 +42,7 @@ smoke: setup  ## every recipe one shrunken step, every experiment on its smalles
 	@for run in $(wildcard experiments/*/run.py); do echo "$$run --smoke"; $(BIN)/python $$run --smoke || exit 1; done
 
 bench: setup  ## the benchmarks
-	$(BIN)/vdm bench
+	$(BIN)/python tests/benchmark.py
 
 demo: setup  ## words to video, image to video, training and scores: outputs/demo/report.html
 	$(BIN)/vdm demo $(if $(PROMPT),--prompt "$(PROMPT)")
