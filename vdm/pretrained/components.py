@@ -15,7 +15,6 @@ from vdm.pretrained.parts import MODULES, Parts
 from vdm.pretrained.sources import BUNDLED, bundled, read
 
 
-
 @dataclass(frozen=True)
 class SamplingRules:
     """How a network's output becomes a sample.
@@ -25,6 +24,7 @@ class SamplingRules:
         target: What the network predicts.
         preconditioning: How its input and output are scaled.
         time_grid: Name of the published time grid.
+        time_grid_args: Its arguments.
         sampler: Name of the published sampler.
     """
 
@@ -32,6 +32,7 @@ class SamplingRules:
     target: Any
     preconditioning: Any
     time_grid: str
+    time_grid_args: dict[str, float]
     sampler: str
 
 
@@ -67,7 +68,12 @@ def load_schedule(folder: str | Path) -> SamplingRules:
         raise ValueError(f"{folder}: the model has no schedule")
     defaults = parts.defaults
     return SamplingRules(
-        parts.schedule, parts.target, parts.preconditioning, defaults.time_grid, defaults.sampler
+        parts.schedule,
+        parts.target,
+        parts.preconditioning,
+        defaults.time_grid,
+        defaults.time_grid_args,
+        defaults.sampler,
     )
 
 

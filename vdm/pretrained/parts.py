@@ -32,6 +32,7 @@ class Defaults:
         guidance_scale: A number, or (first frame, last frame) for a ramp.
         sampler: Name of a function of ``vdm.diffusion.samplers``.
         time_grid: Name of a function of ``vdm.diffusion.time_grids``.
+        time_grid_args: Its arguments besides the number of steps and the schedule.
     """
 
     num_frames: int = 16
@@ -42,6 +43,7 @@ class Defaults:
     guidance_scale: float | tuple[float, float] = 1.0
     sampler: str = "dpmpp_2m"
     time_grid: str = "uniform"
+    time_grid_args: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

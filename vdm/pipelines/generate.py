@@ -1,0 +1,437 @@
+"""From noise to a clip: conditioning, guidance, sampling, decoding, for any model made of parts."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vdm.diffusion import guidance, samplers, time_grids
+from vdm.diffusion.denoiser import Denoiser
+from vdm.pipelines import inputs
+from vdm.pipelines.clip import SUFFIXES, Clip
+from vdm.pipelines.given import given_clip, given_latents, keep_given
+from vdm.pipelines.progress import sampling_bar
+from vdm.pipelines.request import (
+    Geometry,
+    Scale,
+    check_scale,
+    check_steps,
+    named,
+    time_grid_for,
+)
+from vdm.pretrained.parts import Envelope, Parts
+from vdm.types import Conditioning, Denoise
+from vdm.utils.rng import SampleNoise
+from vdm.utils.time_grid import TimeGrid
+
+Prompt = inputs.Prompt
+POSITIVE_ONLY = ("text", "text_mask", "pooled_text", "label", "image")
+"""Fields that say what is wanted: the unguided prediction is made without them."""
+
+
+class Generator:
+    """A model ready to generate.
+
+    Args:
+        parts: The model.
+        dtype: Number format of the weights; as they are if None.
+        device: Where to compute; torch's default device if None.
+        offload: ``"cpu"`` keeps weights there and moves each part to the device while it works.
+
+    Raises:
+        ValueError: If the model cannot generate, or offloading would change nothing.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        offload: str | None = None,
+    ) -> None:
+        if parts.network is None or parts.schedule is None:
+            have = ", ".join(parts.modules) or "no weights"
+            raise ValueError(f"model {parts.name!r} cannot generate: it has {have}, but no network")
+        self.parts = parts
+        self.device = torch.device(device) if device is not None else torch.get_default_device()
+        if offload not in (None, "cpu"):
+            raise ValueError(f"got offload={offload!r}, expected 'cpu' or None")
+        if self.device.type == offload:
+            raise ValueError(f"got offload={offload!r} with device {self.device}, expected another")
+        self.offload = offload
+        self.dtype = dtype or next(parts.network.parameters()).dtype
+        for module in parts.modules.values():
+            module.to(device=offload or self.device, dtype=dtype)
+        self._warned = False
+
+    def __repr__(self) -> str:
+        count = sum(p.numel() for m in self.parts.modules.values() for p in m.parameters())
+        return f"Generator({self.parts.name!r}, {count / 1e6:.1f} M parameters, {self.device})"
+
+    @property
+    def network(self) -> Any:
+        """The denoising network."""
+        return self.parts.network
+
+    @property
+    def autoencoder(self) -> Any:
+        """Between video and latents."""
+        return self.parts.autoencoder
+
+    @property
+    def text_encoder(self) -> Any:
+        """From prompts to encoder states."""
+        return self.parts.text_encoder
+
+    @property
+    def image_encoder(self) -> Any:
+        """From pictures to tokens; none of the bundled models has one."""
+        return None
+
+    @property
+    def schedule(self) -> Any:
+        """The noise schedule."""
+        return self.parts.schedule
+
+    @property
+    def target(self) -> Any:
+        """What the network predicts."""
+        return self.parts.target
+
+    @property
+    def envelope(self) -> Envelope:
+        """What the model was trained on."""
+        return self.parts.envelope
+
+    @property
+    def geometry(self) -> Geometry:
+        """Which sizes the model can make."""
+        strides = getattr(self.autoencoder, "strides", (1, 1, 1))
+        return Geometry(strides, getattr(self.network, "patch_size", (1, 1, 1)))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        negative_prompt: Prompt | None = None,
+        image: Any = None,
+        video: Any = None,
+        mask: Any = None,
+        cond: Conditioning | Mapping[str, Any] | None = None,
+        num_frames: int | None = None,
+        seconds: float | None = None,
+        fps: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        guidance_scale: Scale | None = None,
+        sampler: str | None = None,
+        seed: int | Sequence[int] | None = None,
+        noise: Float[Tensor, "b c t h w"] | None = None,
+        decode_frames: int | None = None,
+        output: str = "video",
+        progress: bool = True,
+        motion_bucket: float | None = None,
+        noise_aug: float | None = None,
+    ) -> Clip | Tensor:
+        """Generate clips. What is not given is the model's own default.
+
+        Args:
+            prompt: Text, a list of texts, or ready-made encoder states ``(b, n, d)``.
+            negative_prompt: What guidance leads away from; the empty prompt by default.
+            image: The first frame: a path, a PIL image, or a tensor in [0, 1]. Resized (Lanczos).
+            video: Given frames: a path or a tensor in [0, 1]; without ``mask`` the first frames.
+            mask: 1 where ``video`` is given: ``(t,)``, ``(t, h, w)`` or ``(b, 1, t, h, w)``.
+            cond: Fills or overrides single fields of the conditioning, raw as the network takes
+                them.
+            num_frames: Frames per clip.
+            seconds: Length of a clip, instead of ``num_frames`` or of ``fps``.
+            fps: Frames per second.
+            height: Pixels.
+            width: Pixels.
+            steps: Sampling steps.
+            guidance_scale: 1 is no guidance; a pair is a ramp from the first to the last frame.
+            sampler: Name of a function of ``vdm.diffusion.samplers``.
+            seed: One integer (sample ``k`` uses ``seed + k``) or one per sample; None draws one.
+            noise: Initial latents of unit variance.
+            decode_frames: Latent frames decoded at a time: less memory, the same result.
+            output: ``"video"``, or ``"latents"`` to skip decoding.
+            progress: Show a progress bar.
+            motion_bucket: Amount of motion, for networks that read it.
+            noise_aug: Noise added to the given picture, for networks that read it.
+
+        Returns:
+            A clip, or the latents ``(b, c, t, h, w)``.
+
+        Raises:
+            ValueError: If an argument is outside what the model can do.
+        """
+        if output not in ("video", "latents"):
+            raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
+        defaults, geometry = self.parts.defaults, self.geometry
+        height, width = height or defaults.height, width or defaults.width
+        geometry.check_pixels(height=height, width=width)
+        grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
+        geometry.check_frames(grid)
+        steps = check_steps(defaults.steps if steps is None else steps)
+        scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
+        sampler = sampler or defaults.sampler
+        sample = named(samplers, sampler, "sampler")
+        self._warn_outside(grid, height, width)
+
+        raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
+        given = self._given_latents(image, video, mask, grid, height, width)
+        batch = inputs.common_batch(
+            prompt=inputs.length_of(prompt),
+            negative_prompt=inputs.length_of(negative_prompt),
+            seed=None if seed is None or isinstance(seed, int) else len(seed),
+            noise=inputs.length_of(noise),
+            given=None if given is None else len(given[0]),
+            **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
+        )
+        seeds = inputs.seeds_for(seed, batch)
+        shape = self._latent_shape(grid, height, width)
+        stream = SampleNoise(seeds)
+        eps = stream.draw(shape) if noise is None else inputs.check_noise(noise, shape, batch)
+
+        positive = self._conditioning(prompt, raw, given, batch)
+        negative = None
+        if scale != 1.0:
+            rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
+            rest |= self._no_label(raw)
+            negative = self._conditioning(negative_prompt, rest, given, batch)
+        times = self._times(steps)
+        x = eps.to(self.device, torch.float32) * self.schedule.prior_std(float(times[0]))
+        with self._working("network"), sampling_bar(batch, steps, progress) as callback:
+            denoise = keep_given(self._denoise(positive, negative, scale), positive)
+            latents = sample(denoise, self.schedule, x, times, noise=stream, callback=callback)
+        if output == "latents":
+            return latents
+        asked = {
+            "prompt": inputs.text_of(prompt),
+            "negative_prompt": inputs.text_of(negative_prompt),
+            "seed": seeds,
+            "steps": steps,
+            "guidance_scale": scale,
+            "sampler": sampler,
+            "given": "image" if image is not None else "video" if video is not None else "nothing",
+        }
+        return self._finish(latents, grid, decode_frames, asked)
+
+    def _finish(
+        self, latents: Tensor, grid: TimeGrid, decode_frames: int | None, asked: dict[str, Any]
+    ) -> Clip:
+        """Decode, and note where the clip came from."""
+        frames = self._decode(latents, grid, decode_frames)
+        clamped = frames.clamp(-1, 1)
+        return Clip(
+            frames=(clamped.float() + 1).div(2).cpu(),
+            fps=grid.fps,
+            metadata={
+                "model": self.parts.name,
+                **asked,
+                "num_frames": grid.num_frames,
+                "fps": grid.fps,
+                "height": frames.shape[3],
+                "width": frames.shape[4],
+                "dtype": str(self.dtype).removeprefix("torch."),
+                "clamped_share": float((frames != clamped).float().mean()),
+                "config_sha256": self.parts.config_hash(),
+                "weights_sha256": self.parts.weight_hashes(),
+            },
+        )
+
+    def _call_network(self, x: Tensor, c_noise: Tensor, cond: Conditioning) -> Tensor:
+        """The network in its own precision, everything around it in float32."""
+        return self.network(x.to(self.dtype), c_noise, cond).float()
+
+    def _denoise(
+        self, positive: Conditioning, negative: Conditioning | None, scale: Scale
+    ) -> Denoise:
+        """Network, schedule, target and guidance as one function ``(xt, t) -> x0``."""
+        denoiser = Denoiser(
+            self._call_network, self.schedule, self.target, self.parts.preconditioning
+        )
+        wanted = denoiser.bind(positive)
+        if negative is None:
+            return wanted
+        unwanted = denoiser.bind(negative)
+        if isinstance(scale, tuple):
+            return guidance.frame_ramp(wanted, unwanted, *scale)
+        return guidance.classifier_free(wanted, unwanted, scale)
+
+    def _conditioning(
+        self,
+        prompt: Prompt | None,
+        raw: Mapping[str, Tensor],
+        given: tuple[Tensor, Tensor] | None,
+        batch: int,
+    ) -> Conditioning:
+        """Everything the network is told, one row per sample, checked against what it reads."""
+        found = self._encode_prompt(prompt)
+        if given is not None:
+            found |= {"given": given[0], "given_mask": given[1]}
+        found |= raw
+        rows = {
+            name: inputs.repeat_to(torch.as_tensor(value), batch) for name, value in found.items()
+        }
+        return Conditioning(**rows).to(self.device).to(self.dtype)
+
+    def _encode_prompt(self, prompt: Prompt | None) -> dict[str, Tensor]:
+        """The text fields of the conditioning."""
+        if isinstance(prompt, Tensor):
+            mask = torch.ones(prompt.shape[:2], device=prompt.device)
+            return {"text": prompt, "text_mask": mask}
+        if self.text_encoder is None:
+            if prompt:
+                raise ValueError(f"model {self.parts.name!r} takes no prompt, got {prompt!r}")
+            return {}
+        texts = [prompt or ""] if isinstance(prompt, str | None) else list(prompt)
+        with self._working("text_encoder"):
+            return dict(self.text_encoder.encode(texts)._asdict())
+
+    def _no_label(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The label that says nothing, if labels are given."""
+        embed = getattr(self.network, "label_embed", None)
+        if "label" not in raw or embed is None:
+            return {}
+        return {"label": torch.full_like(raw["label"], embed.null)}
+
+    def _given_latents(
+        self, image: Any, video: Any, mask: Any, grid: TimeGrid, height: int, width: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """Latents of the given frames and where they are given, for one sample or all."""
+        found = given_clip(image, video, mask, grid, height, width)
+        if found is None:
+            return None
+        movie, pixels = found
+        where = given_latents(pixels, self.geometry.strides)
+        if not where.any():
+            raise ValueError("got given pixels that fill no whole latent, expected at least one")
+        if where.all():
+            raise ValueError(
+                f"got all {grid.num_frames} frames given, expected some left: raise num_frames"
+            )
+        return self._encode(movie), where
+
+    def _encode(self, video: Tensor) -> Tensor:
+        if self.autoencoder is None:
+            return video
+        with self._working("autoencoder"):
+            return self.autoencoder.encode(video.to(self.device, self.dtype)).float()
+
+    def _decode(self, latents: Tensor, grid: TimeGrid, decode_frames: int | None) -> Tensor:
+        if self.autoencoder is None:
+            return latents[:, :, : grid.num_frames]
+        with self._working("autoencoder"):
+            return self.autoencoder.decode(
+                latents.to(self.dtype), num_frames=grid.num_frames, decode_frames=decode_frames
+            )
+
+    def _latent_shape(self, grid: TimeGrid, height: int, width: int) -> tuple[int, int, int, int]:
+        _, sh, sw = self.geometry.strides
+        channels = self.network.in_channels
+        return channels, grid.num_latent_frames, height // sh, width // sw
+
+    def _times(self, steps: int) -> Tensor:
+        """The published time grid with this many steps."""
+        defaults = self.parts.defaults
+        make = named(time_grids, defaults.time_grid, "time grid")
+        needs_schedule = "schedule" in inspect.signature(make).parameters
+        schedule = {"schedule": self.schedule} if needs_schedule else {}
+        return make(steps, **schedule, **defaults.time_grid_args)
+
+    def _warn_outside(self, grid: TimeGrid, height: int, width: int) -> None:
+        """Say once that the model was not trained on what is asked."""
+        outside = self.envelope.outside(
+            num_frames=grid.num_frames, fps=grid.fps, height=height, width=width
+        )
+        if outside and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.parts.name} was not trained on {', '.join(outside)}", stacklevel=4
+            )
+
+    @contextmanager
+    def _working(self, name: str) -> Iterator[None]:
+        """Have a part on the device while it works."""
+        module = getattr(self.parts, name)
+        if self.offload is None:
+            yield
+            return
+        module.to(self.device)
+        try:
+            yield
+        finally:
+            module.to(self.offload)
+
+
+def sample_to_folder(
+    model: str | Path | Generator,
+    prompts: Sequence[str],
+    out: str | Path,
+    *,
+    suffix: str = ".mp4",
+    batch_size: int = 8,
+    seed: int | Sequence[int] | None = None,
+    **arguments: Any,
+) -> list[Path]:
+    """Generate one clip per prompt, in batches, into files named after prompt and seed.
+
+    Args:
+        model: What :func:`vdm.load` takes, or a loaded generator.
+        prompts: The texts; an empty list makes one clip without text.
+        out: Folder; made if need be. A file of the same prompt, seed and format is replaced.
+        suffix: Format, see :meth:`Clip.save`.
+        batch_size: Clips generated together; it changes nothing about them.
+        seed: As in :meth:`Generator.__call__`: clip ``k`` uses ``seed + k``.
+        arguments: Further arguments of :meth:`Generator.__call__`, the same for every clip.
+
+    Returns:
+        Paths of the clips, in the order of the prompts.
+
+    Raises:
+        ValueError: If the format, batch size or an argument is refused.
+    """
+    if suffix not in SUFFIXES:
+        raise ValueError(f"got suffix {suffix!r}, expected one of {', '.join(SUFFIXES)}")
+    if batch_size < 1:
+        raise ValueError(f"got batch_size={batch_size}, expected at least 1")
+    if arguments.get("output", "video") != "video":
+        raise ValueError("got output='latents', expected 'video': latents have no file format")
+    from vdm.pipelines.load import load
+
+    generate = model if isinstance(model, Generator) else load(model)
+    texts: list[str | None] = list(prompts) or [None]
+    seeds = inputs.seeds_for(seed, len(texts))
+    paths: list[Path] = []
+    for start in range(0, len(texts), batch_size):
+        chunk = texts[start : start + batch_size]
+        prompt = None if chunk[0] is None else [text or "" for text in chunk]
+        clip = generate(prompt, seed=seeds[start : start + batch_size], **arguments)
+        for text, number, one in zip(chunk, seeds[start:], clip, strict=False):
+            paths.append(one.save(Path(out) / f"{slug(text)}_seed{number}{suffix}"))
+    return paths
+
+
+def slug(text: str | None, length: int = 60) -> str:
+    """A prompt as a file name: letters, digits and hyphens.
+
+    A prompt that does not fit is cut and told apart from others by a hash.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", (text or "no prompt").lower()).strip("-") or "prompt"
+    if len(words) <= length:
+        return words
+    return f"{words[:length].rstrip('-')}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"

@@ -1,0 +1,209 @@
+"""Given frames: pictures, clips and masks as users hand them in, as pixels and as latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from vdm.pipelines.inputs import common_batch, repeat_to
+from vdm.types import Conditioning, Denoise
+from vdm.utils.time_grid import TimeGrid
+from vdm.utils.video_io import read_video
+
+
+def given_clip(
+    image: Any, video: Any, mask: Any, grid: TimeGrid, height: int, width: int
+) -> tuple[Float[Tensor, "b 3 t h w"], Float[Tensor, "b 1 t h w"]] | None:
+    """A whole clip in [-1, 1] of which some pixels are given, and 1 where they are.
+
+    Args:
+        image: The first frame: a path, a PIL image, a list of them, or a tensor in [0, 1].
+        video: Frames: a path or a tensor in [0, 1].
+        mask: Where ``video`` is given; by default everywhere in its frames, which come first.
+        grid: The clip's time axis.
+        height: Pixels.
+        width: Pixels.
+
+    Returns:
+        The clip and the mask; None if nothing is given. Pixels that are not given are filled from
+        those that are, so they have no influence.
+
+    Raises:
+        ValueError: If the arguments contradict each other or the clip's length.
+    """
+    if image is not None and video is not None:
+        raise ValueError("got image and video, expected one of them")
+    if mask is not None and video is None:
+        raise ValueError("got mask without video, expected both")
+    if image is None and video is None:
+        return None
+    if image is not None:
+        movie = read_image(image, height, width).unsqueeze(2)
+    else:
+        movie = load_movie(video, height, width)
+    have, wanted = movie.shape[2], grid.num_frames
+    if have > wanted or (mask is not None and have < wanted):
+        least = "exactly" if mask is not None else "at most"
+        raise ValueError(f"got {have} given frames, expected {least} num_frames={wanted}")
+    if mask is None:
+        mask = torch.arange(wanted) < have
+    pixels = given_pixels(mask, wanted, height, width)
+    batch = common_batch(video=len(movie), mask=len(pixels))
+    movie = nn.functional.pad(movie, (0, 0, 0, 0, 0, wanted - have))
+    movie, pixels = repeat_to(movie, batch), repeat_to(pixels, batch)
+    return hold(movie, pixels), pixels
+
+
+def read_image(image: Any, height: int, width: int) -> Float[Tensor, "b 3 h w"]:
+    """A picture, or a list of pictures, in [-1, 1] and of the wanted size (Lanczos).
+
+    Raises:
+        TypeError: If it is none of the types that count as a picture.
+        ValueError: If the file cannot be decoded, or a tensor has another shape or range.
+    """
+    if isinstance(image, (list, tuple)):
+        return torch.cat([read_image(item, height, width) for item in image])
+    if isinstance(image, (str, Path)):
+        image = _open_image(Path(image))
+    if isinstance(image, Image.Image):
+        return 2 * _resize(image.convert("RGB"), height, width)[None] - 1
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"got an image of type {type(image).__name__}, expected a path, a PIL image or a tensor"
+        )
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[1] != 3:
+        raise ValueError(
+            f"got an image of shape {tuple(image.shape)}, expected (3, h, w) or (b, 3, h, w)"
+        )
+    _check_range(batch, "image")
+    return 2 * _fit(batch.float(), height, width) - 1
+
+
+def load_movie(video: Any, height: int, width: int) -> Float[Tensor, "b 3 t h w"]:
+    """A clip in [-1, 1] and of the wanted size (Lanczos, frame by frame).
+
+    Raises:
+        TypeError: If it is neither a path nor a tensor.
+        ValueError: If the file cannot be decoded, or a tensor has another shape or range.
+    """
+    if isinstance(video, (str, Path)):
+        frames, _ = read_video(video)
+        video = torch.movedim(frames, -1, 0).float() / 255
+    if not isinstance(video, Tensor):
+        raise TypeError(f"got a video of type {type(video).__name__}, expected a path or a tensor")
+    batch = video[None] if video.ndim == 4 else video
+    if batch.ndim != 5 or batch.shape[1] != 3 or not batch.shape[2]:
+        raise ValueError(
+            f"got a video of shape {tuple(video.shape)}, expected (3, t, h, w) or (b, 3, t, h, w)"
+        )
+    _check_range(batch, "video")
+    frames = batch.float().transpose(1, 2).flatten(0, 1)
+    fitted = _fit(frames, height, width).unflatten(0, (len(batch), -1))
+    return 2 * fitted.transpose(1, 2) - 1
+
+
+def given_pixels(mask: Any, num_frames: int, height: int, width: int) -> Float[Tensor, "b 1 t h w"]:
+    """Which pixels are given, 1 where they are.
+
+    Args:
+        mask: ``(t,)`` for whole frames, ``(t, h, w)`` for regions, ``(b, 1, t, h, w)`` for regions
+            per sample.
+        num_frames: Frames of the clip.
+        height: Pixels.
+        width: Pixels.
+
+    Raises:
+        ValueError: If the mask has another shape, or other values than 0 and 1.
+    """
+    mask = torch.as_tensor(mask).float()
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError("got a mask with values besides 0 and 1, expected 1 where given")
+    if mask.ndim == 1:
+        mask = mask.reshape(1, 1, -1, 1, 1)
+    elif mask.ndim == 3:
+        mask = mask[None, None]
+    if (
+        mask.ndim != 5
+        or mask.shape[1:3] != (1, num_frames)
+        or mask.shape[3:] not in [(1, 1), (height, width)]
+    ):
+        raise ValueError(
+            f"got a mask of shape {tuple(mask.shape)}, expected ({num_frames},), "
+            f"({num_frames}, {height}, {width}) or (b, 1, {num_frames}, {height}, {width})"
+        )
+    return mask.expand(-1, -1, -1, height, width)
+
+
+def hold(video: Tensor, mask: Tensor) -> Float[Tensor, "b 3 t h w"]:
+    """Where a pixel is not given, put the nearest given one in time, earlier ones first; else grey.
+
+    So nothing that is not given has an influence, and the encoder still sees a plausible clip.
+    """
+    known, filled = mask.clone(), video * mask
+    order = range(1, video.shape[2]), range(video.shape[2] - 2, -1, -1)
+    for frames, step in zip(order, (1, -1), strict=True):
+        for k in frames:
+            take = (1 - known[:, :, k]) * known[:, :, k - step]
+            filled[:, :, k] += take * filled[:, :, k - step]
+            known[:, :, k] += take
+    return filled
+
+
+def given_latents(mask: Tensor, strides: tuple[int, int, int]) -> Float[Tensor, "b 1 t h w"]:
+    """Which latents are given: those of whose pixels all are.
+
+    Args:
+        mask: ``(b, 1, t, h, w)`` over pixels.
+        strides: Of the autoencoder; the first latent frame stands for the first frame alone.
+    """
+    st, sh, sw = strides
+    cells = -torch.nn.functional.max_pool3d(-mask, (1, sh, sw))
+    groups = [cells[:, :, :1], *cells[:, :, 1:].split(st, dim=2)]
+    return torch.cat([group.amin(dim=2, keepdim=True) for group in groups if group.shape[2]], dim=2)
+
+
+def _open_image(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a picture that can be read") from error
+
+
+def _check_range(values: Tensor, name: str) -> None:
+    if not values.is_floating_point():
+        raise TypeError(f"got {name} of type {values.dtype}, expected floating point in [0, 1]")
+    low, high = float(values.min()), float(values.max())
+    if not -1e-3 <= low <= high <= 1 + 1e-3:
+        raise ValueError(f"got {name} values from {low:g} to {high:g}, expected [0, 1]")
+
+
+def _resize(image: Image.Image, height: int, width: int) -> Float[Tensor, "3 h w"]:
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image)).movedim(-1, 0).float() / 255
+
+
+def _fit(images: Float[Tensor, "b 3 h w"], height: int, width: int) -> Float[Tensor, "b 3 h w"]:
+    """Resize tensors as pictures of the same values are; those of the right size stay."""
+    if images.shape[2:] == (height, width):
+        return images
+    levels = (images.clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
+    return torch.stack([_resize(Image.fromarray(level), height, width) for level in levels])
+
+
+def keep_given(denoise: Denoise, cond: Conditioning) -> Denoise:
+    """A denoiser that knows the given latents: what is given needs no estimate."""
+    if cond.given is None or cond.given_mask is None:
+        return denoise
+    given, known = cond.given.float(), cond.given_mask.float()
+    return lambda xt, t: torch.lerp(denoise(xt, t), given, known)

@@ -1,0 +1,111 @@
+"""What users hand in besides frames: prompts, seeds, noise, raw fields; and their common batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vdm.types import Conditioning
+
+Prompt = str | Sequence[str] | Float[Tensor, "b n d"]
+"""Text, a list of texts, or ready-made encoder states."""
+
+
+def seeds_for(seed: int | Sequence[int] | None, batch: int) -> list[int]:
+    """One seed per sample.
+
+    Args:
+        seed: One integer (sample ``k`` gets ``seed + k``), one per sample, or None for a draw from
+            torch.
+        batch: Number of samples.
+
+    Raises:
+        TypeError: If a seed is not a whole number.
+        ValueError: If the number of seeds is not the number of samples.
+    """
+    if seed is None:
+        seed = int(torch.randint(2**31, ()))
+    values = [seed + k for k in range(batch)] if isinstance(seed, int) else list(seed)
+    if wrong := [
+        value for value in values if not isinstance(value, int) or isinstance(value, bool)
+    ]:
+        raise TypeError(f"got seed {wrong[0]!r}, expected a whole number")
+    if len(values) != batch:
+        raise ValueError(f"got {len(values)} seeds, expected {batch}: one per sample")
+    return values
+
+
+def common_batch(**sizes: int | None) -> int:
+    """The number of samples that all inputs agree on; an input of one serves every sample.
+
+    Raises:
+        ValueError: If two inputs disagree.
+    """
+    present = {name: size for name, size in sizes.items() if size is not None}
+    batch = max(present.values(), default=1)
+    if wrong := {name: size for name, size in present.items() if size not in (1, batch)}:
+        got = ", ".join(f"{size} for {name}" for name, size in wrong.items())
+        raise ValueError(f"got {got}, expected 1 or {batch}")
+    return batch
+
+
+def repeat_to(value: Tensor, batch: int) -> Tensor:
+    """A batch of one, expanded to ``batch``; others as they are."""
+    return value.expand(batch, *value.shape[1:]) if len(value) == 1 else value
+
+
+def as_fields(
+    cond: Conditioning | Mapping[str, Any] | None, **keywords: float | None
+) -> dict[str, Tensor]:
+    """The raw conditioning fields that the user set.
+
+    Args:
+        cond: Fields, as a record or by name.
+        keywords: Further fields, one number for all samples.
+
+    Raises:
+        ValueError: If there is no such field.
+    """
+    if isinstance(cond, Conditioning):
+        fields = cond.present()
+    else:
+        names = list(inspect.signature(Conditioning).parameters)
+        if unknown := sorted(set(cond or {}) - set(names)):
+            raise ValueError(f"got cond.{unknown[0]}, expected one of {', '.join(names)}")
+        fields = {name: torch.as_tensor(value) for name, value in (cond or {}).items()}
+    fields |= {
+        name: torch.tensor([float(value)]) for name, value in keywords.items() if value is not None
+    }
+    return fields
+
+
+def check_noise(
+    noise: Tensor, shape: tuple[int, int, int, int], batch: int
+) -> Float[Tensor, "b c t h w"]:
+    """The user's initial noise, one row per sample.
+
+    Raises:
+        ValueError: If it has another shape than the latents.
+    """
+    if noise.ndim != 5 or tuple(noise.shape[1:]) != shape:
+        raise ValueError(f"got noise of shape {tuple(noise.shape)}, expected {(batch, *shape)}")
+    return repeat_to(noise, batch)
+
+
+def length_of(value: Any) -> int | None:
+    """How many samples an input stands for; None if it is not there."""
+    if value is None:
+        return None
+    return 1 if isinstance(value, str) else len(value)
+
+
+def text_of(prompt: Prompt | None) -> Any:
+    """A prompt as it is noted in a file."""
+    if isinstance(prompt, Tensor):
+        return f"encoder states {tuple(prompt.shape)}"
+    return prompt if prompt is None or isinstance(prompt, str) else list(prompt)

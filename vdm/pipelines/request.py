@@ -1,0 +1,141 @@
+"""What one call asks for, checked against what the model can do, before anything is computed."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from vdm.pretrained.parts import Defaults
+from vdm.utils.time_grid import TimeGrid
+
+Scale = float | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes that a model can make: multiples of pixels per token.
+
+    Args:
+        strides: Pixels per latent along (t, h, w).
+        patch_size: Latents per token along (t, h, w).
+    """
+
+    strides: tuple[int, int, int]
+    patch_size: tuple[int, int, int]
+
+    def check_pixels(self, **sizes: int) -> None:
+        """Refuse sizes that do not fill whole tokens.
+
+        Args:
+            sizes: ``height`` and ``width``.
+
+        Raises:
+            ValueError: If one is not a multiple; it names the nearest that is.
+        """
+        for axis, (name, size) in enumerate(sizes.items(), start=1):
+            multiple = self.strides[axis] * self.patch_size[axis]
+            if size < 1 or size % multiple:
+                nearest = max(1, round(size / multiple)) * multiple
+                raise ValueError(
+                    f"got {name}={size}, expected a multiple of {multiple}; nearest: {nearest}"
+                )
+
+    def check_frames(self, grid: TimeGrid) -> None:
+        """Refuse numbers of frames whose latents do not fill whole tokens.
+
+        Raises:
+            ValueError: If so; it names the nearest number that does.
+        """
+        patch, have = self.patch_size[0], grid.num_latent_frames
+        if have % patch:
+            latent = max(1, round(have / patch)) * patch
+            nearest = 1 + (latent - 1) * grid.stride
+            raise ValueError(
+                f"got num_frames={grid.num_frames}, which makes {have} latent frames, expected a "
+                f"multiple of {patch}; nearest: {nearest} frames"
+            )
+
+
+def time_grid_for(
+    defaults: Defaults,
+    stride: int,
+    num_frames: int | None,
+    seconds: float | None,
+    fps: float | None,
+) -> TimeGrid:
+    """The clip's time axis from any two of frames, seconds and frame rate.
+
+    Raises:
+        ValueError: If all three are given and disagree, or one is not positive.
+    """
+    if num_frames is not None and seconds is not None:
+        implied = num_frames / seconds if seconds > 0 else 0.0
+        if fps is not None and abs(fps - implied) > 1e-6:
+            raise ValueError(
+                f"got num_frames={num_frames}, seconds={seconds:g} and fps={fps:g}; "
+                f"expected two of them, e.g. fps={implied:g}"
+            )
+        return TimeGrid(num_frames, implied, stride)
+    fps = defaults.fps if fps is None else fps
+    if seconds is not None:
+        if not seconds > 0:
+            raise ValueError(f"got seconds={seconds:g}, expected more than 0")
+        TimeGrid(1, fps, stride)
+        return TimeGrid.from_seconds(seconds, fps, stride)
+    return TimeGrid(defaults.num_frames if num_frames is None else num_frames, fps, stride)
+
+
+def check_steps(steps: int) -> int:
+    """The number of sampling steps.
+
+    Raises:
+        ValueError: If it is less than one.
+    """
+    if steps < 1:
+        raise ValueError(f"got steps={steps}, expected at least 1")
+    return steps
+
+
+def check_scale(scale: Scale | list[float]) -> Scale:
+    """A guidance scale: a number, or one for the first and one for the last frame.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if isinstance(scale, (int, float)):
+        return float(scale)
+    pair = tuple(float(value) for value in scale)
+    if len(pair) != 2:
+        raise ValueError(f"got {len(pair)} guidance scales, expected one, or two for a ramp")
+    return pair[0] if pair[0] == pair[1] else (pair[0], pair[1])
+
+
+def named(module: ModuleType, name: str, kind: str) -> Callable[..., Any]:
+    """A public function of a module.
+
+    Args:
+        module: Where to look.
+        name: What for.
+        kind: What it is called in the message.
+
+    Raises:
+        ValueError: If there is none of that name; it lists those that there are.
+    """
+    first = "denoise" if kind == "sampler" else "num_steps"
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isfunction(value)
+        and not key.startswith("_")
+        and next(iter(inspect.signature(value).parameters), None) == first
+    }
+    if name not in found:
+        nearest = difflib.get_close_matches(name, found, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"got {kind} {name!r}, expected one of {', '.join(sorted(found))}; nearest: {nearest}"
+        )
+    return found[name]
