@@ -11,6 +11,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Values = NDArray[np.float64] | np.float64
+"""NumPy turns an array without axes into a scalar on the way."""
+
 # pi / 2 and ln 2 in two parts: the first has so few bits that small multiples of it are exact.
 _QUARTER = (1.57079632673412561417e00, 6.07710050650619224932e-11)
 _LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
@@ -20,7 +23,7 @@ _COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(9))
 _EXP = tuple(1.0 / math.factorial(k) for k in range(14))
 
 
-def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _polynomial(coefficients: tuple[float, ...], x: Values) -> Values:
     total = np.full_like(x, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         total = total * x + coefficient
