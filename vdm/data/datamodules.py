@@ -1,0 +1,262 @@
+"""Where batches come from during training: the only place where data meets Lightning.
+
+Training batches are endless and addressed by position (see :mod:`vdm.data.sampler`), so a run needs
+``max_steps``, and a resumed run goes on with the batch after the last one it used. Under several
+processes pass the trainer ``use_distributed_sampler=False``: the sampler here already shares one
+sequence between ranks.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from vdm.data.clip_cache import ClipCache, build_clip_cache
+from vdm.data.datasets import ClipDataset
+from vdm.data.latent_cache import LatentCache, LatentDataset, build_latent_cache
+from vdm.data.sampler import ShuffledBatches
+from vdm.data.sources import Paraphrase, ShapesSource, mirror_caption
+
+
+@dataclass(frozen=True)
+class ShapesSpec:
+    """Which clips of the embedded world.
+
+    Args:
+        num_train: Training clips.
+        num_val: Validation clips.
+        size: Height and width in pixels.
+        num_frames: Frames per clip.
+        fps: Frames per second.
+        seed: Chooses the world's sequence of scenes.
+    """
+
+    num_train: int = 10_000
+    num_val: int = 256
+    size: int = 64
+    num_frames: int = 16
+    fps: float = 8.0
+    seed: int = 0
+
+    def source(self, split: Literal["train", "val"]) -> ShapesSource:
+        """The clips of one split."""
+        count = self.num_train if split == "train" else self.num_val
+        return ShapesSource(split, count, self.seed, self.size, self.num_frames, self.fps)
+
+
+class BatchesModule(L.LightningDataModule):
+    """Endless training batches that resume exactly, and validation batches in fixed order.
+
+    Args:
+        batch_size: Samples per batch and process.
+        num_workers: Processes that read ahead; changes no sample and no order.
+        seed: Chooses the order of training samples.
+    """
+
+    def __init__(self, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise ValueError(
+                f"got batch_size={batch_size}, num_workers={num_workers}, expected at least 1 and 0"
+            )
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._resumed_at = 0
+
+    @abstractmethod
+    def train_dataset(self) -> Dataset[Any]:
+        """Samples to train on; keys beyond the length are later passes."""
+
+    @abstractmethod
+    def val_dataset(self) -> Dataset[Any]:
+        """Samples to validate on."""
+
+    @property
+    def position(self) -> int:
+        """Training batches used so far, over all the runs that this one continues.
+
+        The trainer's own count is restored only after a loader may have been made (touching
+        ``estimated_stepping_batches`` makes one early), this module's state before: the larger one
+        is right.
+        """
+        if self.trainer is None:
+            return self._resumed_at
+        return max(
+            self._resumed_at, self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, and what it is a position in."""
+        return {"position": self.position, "batch_size": self.batch_size, "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint was written.
+
+        Raises:
+            ValueError: If the checkpoint counts other batches than these.
+        """
+        for name in ("batch_size", "seed"):
+            if state_dict[name] != getattr(self, name):
+                raise ValueError(
+                    f"got data.{name}={getattr(self, name)}, expected {state_dict[name]} as in the "
+                    "checkpoint: a resumed run goes through the same batches"
+                )
+        self._resumed_at = state_dict["position"]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless shuffled batches from the current position on."""
+        data = self.train_dataset()
+        rank, num_ranks = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
+        batches = ShuffledBatches(
+            len(data),  # type: ignore[arg-type]
+            self.batch_size,
+            self.seed,
+            start=lambda: self.position,
+            rank=rank,
+            num_ranks=num_ranks,
+        )
+        return DataLoader(
+            data, batch_sampler=batches, num_workers=self.num_workers, pin_memory=self._pin()
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Validation samples in order, the last batch possibly smaller."""
+        return DataLoader(
+            self.val_dataset(),
+            self.batch_size,
+            num_workers=self.num_workers,
+            pin_memory=self._pin(),
+        )
+
+    def _pin(self) -> bool:
+        """Page-locked memory pays where batches go to a CUDA device."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+class ShapesClips(BatchesModule):
+    """Clips of the embedded world: batches of ``video``, ``caption`` and ``index``.
+
+    Args:
+        shapes: Which clips.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that read ahead, and that draw clips when the cache is built.
+        seed: Chooses the order of training clips and the paraphrases.
+        paraphrase: Reword captions differently in every pass; validation keeps the canonical words.
+        cache_dir: Folder of all caches.
+    """
+
+    def __init__(
+        self,
+        shapes: ShapesSpec = ShapesSpec(),
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        paraphrase: bool = False,
+        cache_dir: str = "outputs/cache",
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.shapes = shapes
+        self.paraphrase = paraphrase
+        self.cache_dir = cache_dir
+
+    def prepare_data(self) -> None:
+        """Draw the clips once, on one process."""
+        for split in ("train", "val"):
+            self.clips(split)
+
+    def clips(self, split: Literal["train", "val"]) -> ClipCache:
+        """The cached clips of a split, drawn now if they are not there."""
+        return build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
+
+    def train_dataset(self) -> ClipDataset:
+        """Training clips."""
+        return ClipDataset(self.clips("train"), Paraphrase(self.seed) if self.paraphrase else None)
+
+    def val_dataset(self) -> ClipDataset:
+        """Validation clips with canonical captions."""
+        return ClipDataset(self.clips("val"))
+
+
+class ShapesLatents(BatchesModule):
+    """Latents of the embedded world's clips: batches of ``latents``, ``caption`` and ``index``.
+
+    The encoder is the argument, or the one set by :meth:`use_autoencoder`, or else the
+    ``autoencoder`` of the module that is being trained. It is looked for when the first loader is
+    made, after every ``setup`` hook has run.
+
+    Args:
+        shapes: Which clips.
+        autoencoder: Encodes clips; none asks the module that is being trained.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that read ahead, and that draw clips when the cache is built.
+        seed: Chooses the order of training clips and the paraphrases.
+        paraphrase: Reword captions differently in every pass; validation keeps the canonical words.
+        mirror: Train on mirrored clips too, except where the mirrored caption belongs to a held-out
+            split.
+        dtype: Type that latents are stored in; batches are float32.
+        cache_dir: Folder of all caches.
+    """
+
+    def __init__(
+        self,
+        shapes: ShapesSpec = ShapesSpec(),
+        autoencoder: nn.Module | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int = 0,
+        paraphrase: bool = True,
+        mirror: bool = False,
+        dtype: Literal["float16", "float32"] = "float16",
+        cache_dir: str = "outputs/cache",
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.shapes = shapes
+        self.autoencoder = autoencoder
+        self.paraphrase = paraphrase
+        self.mirror = mirror
+        self.dtype = dtype
+        self.cache_dir = cache_dir
+
+    def prepare_data(self) -> None:
+        """Draw the clips once, on one process."""
+        for split in ("train", "val"):
+            build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
+
+    def use_autoencoder(self, autoencoder: nn.Module) -> None:
+        """Encode by this module from now on."""
+        self.autoencoder = autoencoder
+
+    def latents(self, split: Literal["train", "val"]) -> LatentCache:
+        """The cached latents of a split, encoded now if they are not there.
+
+        Raises:
+            ValueError: If nobody provides an autoencoder.
+        """
+        autoencoder = self.autoencoder
+        if autoencoder is None and self.trainer is not None:
+            autoencoder = getattr(self.trainer.lightning_module, "autoencoder", None)
+        if autoencoder is None:
+            raise ValueError(
+                "got no autoencoder: pass one, or train a module that has one as `.autoencoder`"
+            )
+        clips = build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
+        mirror = mirror_caption if self.mirror and split == "train" else None
+        return build_latent_cache(clips, autoencoder, self.cache_dir, mirror, self.dtype)
+
+    def train_dataset(self) -> LatentDataset:
+        """Training latents."""
+        return LatentDataset(
+            self.latents("train"), Paraphrase(self.seed) if self.paraphrase else None
+        )
+
+    def val_dataset(self) -> LatentDataset:
+        """Validation latents with canonical captions."""
+        return LatentDataset(self.latents("val"))
