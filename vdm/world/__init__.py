@@ -3,8 +3,11 @@
 NumPy only: data, metrics and text conditioning all build on it.
 """
 
+from vdm.world.agreement import Agreement, agreement
 from vdm.world.attributes import VERSION
 from vdm.world.captions import WORDS, Caption, caption_of, parse_caption, print_caption
+from vdm.world.ground_truth import GroundTruth, ground_truth
+from vdm.world.realise import scene_from_caption
 from vdm.world.render import render
 from vdm.world.sampling import SPLITS, scene
 from vdm.world.scenes import Scene
@@ -13,11 +16,16 @@ __all__ = [
     "SPLITS",
     "VERSION",
     "WORDS",
+    "Agreement",
     "Caption",
+    "GroundTruth",
     "Scene",
+    "agreement",
     "caption_of",
+    "ground_truth",
     "parse_caption",
     "print_caption",
     "render",
     "scene",
+    "scene_from_caption",
 ]

@@ -94,3 +94,12 @@ def is_held_out(colour: str, shape: str, motion: str) -> bool:
     """
     s, m, c = SHAPES.index(shape), MOTIONS.index(motion), tuple(COLOURS).index(colour)
     return (s + m) % 7 == 0 or (c + s) % 8 == 0
+
+
+DRAWABLE_PAIRS: Final = tuple(
+    (shape, motion)
+    for shape in SHAPES
+    for motion in MOTIONS
+    if any(is_drawable(shape, motion, size) for size in SIZES)
+)
+"""The 80 pairs of shape and motion that exist: their index is the label ``shape x motion``."""

@@ -131,8 +131,7 @@ def parse_caption(text: str) -> Caption:
         words.pop()
     for word in words:
         if word not in WORDS:
-            nearest = difflib.get_close_matches(word, WORDS, n=1, cutoff=0)[0]
-            raise ValueError(f"got the unknown word {word!r}, expected one like {nearest!r}")
+            raise ValueError(f"got the unknown word {word!r}, expected one like {_nearest(word)!r}")
     reader = _Reader(words)
     objects = [_parse_object(reader)]
     while reader.take(["and"]):
@@ -142,6 +141,12 @@ def parse_caption(text: str) -> Caption:
         camera = reader.expect({tuple(v.split()): k for k, v in CAMERA_WORDS.items()})
     reader.finish()
     return Caption(tuple(objects), camera)
+
+
+def _nearest(word: str) -> str:
+    if word == "an":  # "an orange": closer in letters to "and"
+        return "a"
+    return difflib.get_close_matches(word, WORDS, n=1, cutoff=0)[0]
 
 
 def _parse_object(reader: _Reader) -> ObjectCaption:
@@ -179,10 +184,23 @@ class _Reader:
     def expect(self, options: dict[tuple[str, ...], T]) -> T:
         found = self.maybe(options)
         if found is None:
-            got = self.words[self.position] if self.position < len(self.words) else "the end"
-            expected = ", ".join(" ".join(phrase) for phrase in options)
-            raise ValueError(f"got {got!r} as word {self.position + 1}, expected {expected}")
+            raise ValueError(self._complaint(options))
         return found
+
+    def _complaint(self, options: dict[tuple[str, ...], T]) -> str:
+        """What stands where the longest beginning of an option ends, and what could stand there."""
+        ahead = self.words[self.position :]
+        shared = {
+            phrase: next(
+                (k for k, pair in enumerate(zip(phrase, ahead, strict=False)) if pair[0] != pair[1]),
+                min(len(phrase), len(ahead)),
+            )
+            for phrase in options
+        }
+        length = max(shared.values())
+        nexts = {phrase[length]: None for phrase, count in shared.items() if count == length}
+        got = repr(ahead[length]) if length < len(ahead) else "the end"
+        return f"got {got} as word {self.position + length + 1}, expected {', '.join(nexts)}"
 
     def finish(self) -> None:
         if self.position < len(self.words):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vdm.world import attributes as a
 from vdm.world.philox import Words
+from vdm.world.sampling import num_frames_of
 from vdm.world.scenes import Plane, Scene
 from vdm.world.shapes import is_inside, is_shaded
 
@@ -33,8 +34,7 @@ def render(
     Raises:
         ValueError: If the size, count or rate is not positive.
     """
-    if num_frames is None:
-        num_frames = 64 if scene.split == "test-long" else a.NUM_FRAMES
+    num_frames = num_frames_of(scene.split) if num_frames is None else num_frames
     if size < 1 or num_frames < 1 or not fps > 0:
         raise ValueError(
             f"got size={size}, num_frames={num_frames}, fps={fps}, expected all positive"
