@@ -1,0 +1,1 @@
+"""Training runs: Lightning modules that wire the parts together, optimisers, checkpoints."""

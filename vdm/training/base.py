@@ -1,0 +1,95 @@
+"""What all training modules share: optimiser, seeds by position, the description in checkpoints."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from vdm.data.datamodules import ShapesSpec
+from vdm.pretrained.layout import FORMAT
+from vdm.pretrained.parts import Envelope, Parts
+from vdm.training.optimizers import OptimizerPlan
+from vdm.utils.config import describe
+from vdm.utils.rng import derive_seed
+
+
+class TrainingModule(L.LightningModule):
+    """A model in training: it wires parts together and holds no mathematics.
+
+    Args:
+        optimizer: How the parameters are trained.
+        seed: Everything that training draws is derived from it.
+    """
+
+    def __init__(self, optimizer: OptimizerPlan, seed: int) -> None:
+        super().__init__()
+        self.optimizer_plan = optimizer
+        self.seed = int(seed)
+
+    @abstractmethod
+    def parts(self) -> Parts:
+        """What the trained model is made of."""
+
+    @torch.no_grad()
+    def finish(self, data: Any) -> None:
+        """Measure what can only be measured after training.
+
+        Args:
+            data: The data module of the run.
+        """
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser, whose learning rate is a function of the step and ``max_steps``."""
+        return self.optimizer_plan.configure(self, self.trainer.max_steps)
+
+    def position(self, batch_idx: int) -> int:
+        """Training batches of this rank before the current one, over all continued runs."""
+        if self._trainer is None:
+            return batch_idx
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx
+
+    def positions(self, batch_idx: int, batch_size: int) -> list[int]:
+        """Where each sample of the current training batch stands in the run, over all ranks."""
+        rank, ranks = (
+            (self.trainer.global_rank, self.trainer.world_size) if self._trainer else (0, 1)
+        )
+        first = (self.position(batch_idx) * ranks + rank) * batch_size
+        return list(range(first, first + batch_size))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed the global generator by position: dropout in a resumed run goes on exactly."""
+        torch.manual_seed(derive_seed(self.seed, "step", *self.positions(batch_idx, 1)))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe the model, so that it can be built from the file alone."""
+        checkpoint["vdm"] = json.dumps(self.card())
+        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
+            name: describe(value) for name, value in settings.items()
+        }
+
+    def card(self) -> dict[str, Any]:
+        """The description of the model, as plain data."""
+        return {"format": FORMAT, **self.parts().describe()}
+
+    def envelope(self) -> Envelope:
+        """What the model is trained on; the widest where no data is attached."""
+        shapes = getattr(getattr(self._trainer, "datamodule", None), "shapes", None)
+        if not isinstance(shapes, ShapesSpec):
+            return Envelope()
+        return Envelope(
+            num_frames=(shapes.num_frames, shapes.num_frames),
+            fps=(shapes.fps, shapes.fps),
+            height=(shapes.size, shapes.size),
+            width=(shapes.size, shapes.size),
+        )
+
+    def log_train(self, terms: dict[str, Tensor]) -> None:
+        """Log numbers of a training step; the loss is shown in the progress bar too."""
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")

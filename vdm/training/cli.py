@@ -1,0 +1,291 @@
+"""``vdm fit | validate | test | predict``: recipes, overlays and keys to a run in one folder."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from vdm.cli_parsing import Parser, WrongWords, describe_error
+from vdm.training.callbacks import Throughput
+from vdm.training.checkpoints import (
+    FOLDER,
+    AtomicCheckpointIO,
+    Checkpoints,
+    newest_whole,
+    remove_leftovers,
+)
+from vdm.training.cli_errors import one_line
+from vdm.training.final import FILE, FinalWeights
+
+CONFIG = "config.yaml"
+CHOICES = (
+    "vdm.autoencoder.losses",
+    "vdm.autoencoder.vae",
+    "vdm.conditioning.frames",
+    "vdm.conditioning.text",
+    "vdm.data.datamodules",
+    "vdm.diffusion",
+    "vdm.diffusion.preconditioning",
+    "vdm.diffusion.times",
+    "vdm.diffusion.weighting",
+    "vdm.layers.factorization",
+    "vdm.models.dit",
+    "vdm.training.autoencoder_module",
+    "vdm.training.averaging",
+    "vdm.training.diffusion_module",
+    "vdm.training.optimizers",
+    "vdm.training.rates",
+    "vdm.training.sample_grid",
+)
+"""Modules whose classes a recipe may name without their path."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line.
+
+    Args:
+        argv: Sub-command first, e.g. ``["fit", "--config", "configs/smoke.yaml"]``.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        WrongWords: If a word, key or value cannot be read.
+    """
+    command, *words = argv
+    place = _place_parser(command)
+    if {"-h", "--help"} & set(words):
+        place.print_help()
+        print("\nEvery other flag is a key of the recipe: --trainer.max_steps 100, --model.x y")
+        return 0
+    ours, words = place.parse_known_args(words)
+    if not ours.config:
+        raise WrongWords("got no recipe, expected --config FILE, e.g. --config configs/smoke.yaml")
+    for path in ours.config:
+        if not Path(path).is_file():
+            raise WrongWords(f"got --config {path}, expected a file that exists")
+    folder = Path(ours.output or Path("outputs") / Path(ours.config[0]).stem)
+    resume = _check_folder(folder, ours.resume) if command == "fit" else _weights(folder, words)
+    configs = [word for path in ours.config for word in ("--config", path)]
+    RunCLI([command, *configs, *words], folder, resume)
+    return 0
+
+
+def build(
+    configs: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+) -> tuple[L.LightningModule, L.LightningDataModule, L.Trainer]:
+    """What a command line would run, for notebooks and tests.
+
+    Args:
+        configs: Recipe first, then overlays.
+        overrides: As on the command line: ``["--trainer.max_steps=10"]``.
+        output: Folder of the run; ``outputs/<recipe>`` by default.
+
+    Returns:
+        Module, data module and trainer: ``trainer.fit(module, datamodule)`` runs it.
+
+    Raises:
+        WrongWords: If a key or value cannot be read.
+    """
+    folder = Path(output or Path("outputs") / Path(configs[0]).stem)
+    words = [word for path in configs for word in ("--config", str(path))]
+    cli = RunCLI(["fit", *words, *overrides], folder, resume=None, run_now=False)
+    return cli.model, cli.datamodule, cli.trainer
+
+
+def _place_parser(command: str) -> Parser:
+    parser = Parser(prog=f"vdm {command}", add_help=False, usage="%(prog)s --config C [...]")
+    parser.add_argument("--config", "-c", action="append", help="recipe first, then overlays")
+    parser.add_argument("--output", metavar="DIR", help="default outputs/<recipe>")
+    if command == "fit":
+        help_ = "go on from the newest whole checkpoint in DIR"
+        parser.add_argument("--resume", action="store_true", help=help_)
+    return parser
+
+
+def _check_folder(folder: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if any.
+
+    Raises:
+        WrongWords: If the folder holds a run that is not to be resumed.
+    """
+    used = [name for name in (CONFIG, FOLDER, FILE) if (folder / name).exists()]
+    if not resume:
+        if used:
+            raise WrongWords(f"{folder} holds a run, expected --resume or another --output")
+        return None
+    remove_leftovers(folder / FOLDER)
+    return newest_whole(folder / FOLDER)
+
+
+def _weights(folder: Path, words: Sequence[str]) -> Path | None:
+    """The checkpoint to look at: that of the folder, unless the words name one."""
+    if any(word.split("=")[0] == "--ckpt_path" for word in words):
+        return None
+    found = newest_whole(folder / FOLDER)
+    if found is None:
+        raise WrongWords(
+            f"got no checkpoint in {folder / FOLDER}, expected --output or --ckpt_path"
+        )
+    return found
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI for one sub-command and one folder.
+
+    Args:
+        words: Sub-command, recipes, keys.
+        folder: Where everything that the run writes goes.
+        resume: Checkpoint to go on from.
+        run_now: Run the sub-command; otherwise only build.
+    """
+
+    def __init__(
+        self, words: Sequence[str], folder: Path, resume: Path | None, run_now: bool = True
+    ) -> None:
+        self.folder, self.resume, self.run_now = folder, resume, run_now
+        self.command = words[0]
+        for module in CHOICES:
+            importlib.import_module(module)
+        strict = {"exit_on_error": False, "allow_abbrev": False}
+        super().__init__(
+            L.LightningModule,
+            L.LightningDataModule,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={**strict, self.command: dict(strict)},
+            args=list(words),
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the one that is asked for: every further parser costs start-up time."""
+        return {self.command: super().subcommands()[self.command]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Values that several parts share are linked here and written nowhere else."""
+        network = "model.init_args.network.init_args"
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments(
+            "model.init_args.autoencoder", f"{network}.in_channels", compute_fn=_latent_channels
+        )
+        parser.link_arguments(
+            "model.init_args.text_encoder", f"{network}.text_dim", compute_fn=_text_dim
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the words; what is wrong with them is said in one line.
+
+        Raises:
+            WrongWords: If a word, key or value cannot be read.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
+            flags = [a.dest for a in self._subcommand_parsers[self.command]._actions]
+            raise WrongWords(one_line(str(error), flags)) from error
+
+    def instantiate_classes(self) -> None:
+        """Build everything; a value that a part refuses is a wrong word.
+
+        Raises:
+            WrongWords: If a part refuses its arguments.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            raise WrongWords(describe_error(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The trainer: folder, loggers and callbacks of the run are not a matter of recipes."""
+        wanted = self._get(self.config_init, "trainer")
+        plugins = wanted.get("plugins") or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        fixed: dict[str, Any] = {"default_root_dir": str(self.folder)}
+        if self.command == "fit":
+            fixed["plugins"] = [AtomicCheckpointIO(), *plugins]
+            fixed["use_distributed_sampler"] = False
+            fixed["logger"] = wanted.get("logger") is not False and _loggers(self.folder)
+            fixed["callbacks"] = self._callbacks(list(wanted.get("callbacks") or []))
+        else:
+            fixed["logger"] = False
+        return super().instantiate_trainer(**{**kwargs, **fixed})
+
+    def _callbacks(self, chosen: list[Any]) -> list[Any]:
+        """What the recipe chose, and what every run has."""
+        if not any(isinstance(callback, Checkpoints) for callback in chosen):
+            chosen.append(Checkpoints())
+        for callback in chosen:
+            if isinstance(callback, Checkpoints) and callback.dirpath is None:
+                callback.dirpath = str(self.folder / FOLDER)
+        return [Throughput(), _progress_bar(), *chosen, FinalWeights(self.folder)]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.run_now:
+            super()._run_subcommand(subcommand)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if self.resume is not None:
+            kwargs["ckpt_path"] = str(self.resume)
+        return {**kwargs, "weights_only": True}
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` once, at the start of training."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Save when fitting; other commands write nothing."""
+        if stage == "fit" and trainer.is_global_zero and not self.already_saved:
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / f".{CONFIG}"
+            self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
+            temporary.replace(folder / CONFIG)
+            self.already_saved = True
+
+
+def _latent_channels(autoencoder: Any) -> int:
+    """Channels that the network works on: those of the latents, or of pixels without."""
+    if autoencoder is None:
+        return 3
+    if isinstance(autoencoder, str):
+        from vdm.training.sources import read_autoencoder
+
+        return read_autoencoder(autoencoder).latent_channels
+    return int(autoencoder["init_args"]["latent_channels"])
+
+
+def _text_dim(text_encoder: Any) -> int | None:
+    return None if text_encoder is None else int(text_encoder["init_args"]["dim"])
+
+
+def _loggers(folder: Path) -> list[Any]:
+    """Figures for TensorBoard where it is installed, and as a table in any case."""
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+    from lightning.pytorch.loggers.tensorboard import _TENSORBOARD_AVAILABLE
+
+    loggers: list[Any] = [CSVLogger(folder / "logs", name="csv")]
+    if _TENSORBOARD_AVAILABLE:
+        loggers.insert(0, TensorBoardLogger(folder, name="logs", version=""))
+    return loggers
+
+
+def _progress_bar() -> Any:
+    """On a terminal a bar that moves with every step; in a file a line now and then."""
+    from lightning.pytorch.callbacks import TQDMProgressBar
+
+    return TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)

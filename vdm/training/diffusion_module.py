@@ -1,0 +1,188 @@
+"""Training a denoising network: latents, conditioning, noise by position, the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdm.conditioning.dropout import ConditionDropout
+from vdm.conditioning.frames import GivenFrames, given_mask, make_given
+from vdm.diffusion.losses import DenoisingLoss
+from vdm.pretrained.parts import Defaults, Parts
+from vdm.training.base import TrainingModule
+from vdm.training.draws import noise_like, spread_uniforms, uniforms
+from vdm.training.optimizers import OptimizerPlan
+from vdm.training.sources import read_autoencoder
+from vdm.types import Conditioning, Latents
+
+
+class DiffusionModule(TrainingModule):
+    """A denoising network in training.
+
+    Batches hold ``latents``, or ``video`` that is encoded on the way, and ``caption``.
+
+    Args:
+        network: The network that is trained.
+        loss: What it is trained for: schedule, target, preconditioning, times and weighting.
+        optimizer: How the parameters are trained.
+        text_encoder: From captions to encoder states; trained with the network if it can be. None
+            for a network without text.
+        autoencoder: Makes the latents; stays as it is. A module, or the name or path of a trained
+            model. None for a network that works on pixels.
+        frames: Which latent frames are given. None for a network that is never given any.
+        dropout: How often a caption is left out, so that the network can be guided.
+        defaults: How the model is to be sampled where nothing is said.
+        num_bins: Parts of [0, 1] over which the validation loss is split by noise time.
+        name: What the model is called.
+        seed: Everything that training draws is derived from it.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: DenoisingLoss,
+        optimizer: OptimizerPlan,
+        text_encoder: nn.Module | None = None,
+        autoencoder: nn.Module | str | None = None,
+        frames: GivenFrames | None = None,
+        dropout: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
+        defaults: Defaults = Defaults(),  # noqa: B008 (frozen)
+        num_bins: int = 8,
+        name: str = "diffusion",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(optimizer, seed)
+        self.save_hyperparameters()
+        if num_bins < 1:
+            raise ValueError(f"got num_bins={num_bins}, expected at least 1")
+        self.network = network
+        self.loss = loss
+        self.text_encoder = text_encoder
+        if isinstance(autoencoder, str):
+            autoencoder = read_autoencoder(autoencoder)
+        self.autoencoder = autoencoder
+        if autoencoder is not None:
+            autoencoder.eval().requires_grad_(False)
+        self.frames = frames
+        self.dropout = dropout
+        self.defaults = defaults
+        self.num_bins = num_bins
+        self.name = name
+
+    def parts(self) -> Parts:
+        """Everything that sampling needs."""
+        return Parts(
+            name=self.name,
+            network=self.network,
+            text_encoder=self.text_encoder,
+            autoencoder=self.autoencoder,
+            schedule=self.loss.schedule,
+            target=self.loss.target,
+            preconditioning=self.loss.preconditioning,
+            defaults=self._defaults(),
+            envelope=self.envelope(),
+        )
+
+    def _defaults(self) -> Defaults:
+        """As the recipe says; the shape of a clip is that of the data."""
+        trained = self.envelope()
+        return replace(
+            self.defaults,
+            num_frames=trained.num_frames[0],
+            fps=trained.fps[0],
+            height=trained.height[0],
+            width=trained.width[0],
+        )
+
+    def train(self, mode: bool = True) -> DiffusionModule:
+        """As for any module, but the autoencoder stays in eval mode."""
+        super().train(mode)
+        if self.autoencoder is not None:
+            self.autoencoder.eval()
+        return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what the autoencoder is, not where it came from: the file needs nothing else."""
+        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if isinstance(settings.get("autoencoder"), str):
+            settings["autoencoder"] = self.autoencoder
+        super().on_save_checkpoint(checkpoint)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        x0 = self.latents(batch)
+        keys = self.positions(batch_idx, len(x0))
+        u = uniforms(1, self.seed, "dropout", keys=keys)[:, 0]
+        prompts = self.dropout.prompts(batch["caption"], u)
+        cond = self.conditioning(x0, prompts, "train", keys)
+        eps = noise_like(x0, self.seed, "eps", keys=keys)
+        t = self.loss.sample_times(spread_uniforms(self.seed, "t", keys=keys)).to(x0.device)
+        loss = self.loss(self.network, x0, cond, eps, t).mean()
+        self.log_train({"loss": loss})
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """The loss on a fixed table of (clip, t, eps), which only the number of a clip decides."""
+        x0 = self.latents(batch)
+        keys = [int(index) for index in batch["index"]]
+        cond = self.conditioning(x0, batch["caption"], "val", keys)
+        eps = noise_like(x0, 0, "val", "eps", keys=keys)
+        bins = torch.tensor([key % self.num_bins for key in keys])
+        inside = uniforms(1, 0, "val", "t", keys=keys)[:, 0]
+        t = ((bins + inside) / self.num_bins).to(x0.device)
+        losses = self.loss(self.network, x0, cond, eps, t).float().cpu()
+        self._log_val("val/loss", losses, prog_bar=True)
+        for number in range(self.num_bins):
+            self._log_val(f"val/loss_bin_{number}", losses[bins == number])
+
+    test_step = validation_step
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Estimates of the clean latents from half-way noise."""
+        x0 = self.latents(batch)
+        keys = [int(index) for index in batch["index"]]
+        cond = self.conditioning(x0, batch["caption"], "val", keys)
+        t = torch.full((len(x0),), 0.5, device=x0.device)
+        xt = self.loss.schedule.add_noise(x0, noise_like(x0, 0, "val", "eps", keys=keys), t)
+        return self.loss.denoiser(self.network)(xt, t, cond)
+
+    @torch.no_grad()
+    def latents(self, batch: dict[str, Any]) -> Latents:
+        """The clean latents of a batch."""
+        if "latents" in batch:
+            return batch["latents"]
+        if self.autoencoder is None:
+            return batch["video"]
+        return self.autoencoder.encode(batch["video"])  # type: ignore[operator]
+
+    def conditioning(
+        self, x0: Latents, prompts: Sequence[str], purpose: str, keys: Sequence[int]
+    ) -> Conditioning:
+        """What the network is told, as far as it reads it.
+
+        Args:
+            x0: Clean latents.
+            prompts: Captions, ``""`` where left out.
+            purpose: Names the stream of random numbers.
+            keys: One per sample, the place in that stream.
+        """
+        fields: dict[str, Float[Tensor, ...]] = {}
+        if self.text_encoder is not None:
+            states = self.text_encoder(prompts)._asdict()
+            reads = getattr(self.network, "reads", set(states))
+            fields |= {name: value for name, value in states.items() if name in reads}
+        if self.frames is not None:
+            u = uniforms(x0.shape[2] + 1, self.seed, purpose, "frames", keys=keys)
+            mask = given_mask(self.frames.choose(x0.shape[2], u.to(x0.device)), x0)
+            fields |= {"given": make_given(x0, mask), "given_mask": mask}
+        return Conditioning(**fields)
+
+    def _log_val(self, name: str, losses: Float[Tensor, " n"], prog_bar: bool = False) -> None:
+        """Log a mean over samples, each counting the same whatever batch it came in."""
+        if len(losses):
+            self.log(name, losses.mean(), batch_size=len(losses), prog_bar=prog_bar, sync_dist=True)

@@ -1,0 +1,120 @@
+"""What the model can do by now: fixed captions and fixed noise, sampled every so many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from lightning.pytorch.callbacks import Callback
+
+from vdm.training.averaging import EMA
+from vdm.training.base import TrainingModule
+
+PROMPTS = (
+    "a large red circle moves left slowly.",
+    "a small striped blue square spins clockwise quickly.",
+    "a large green star bounces off the walls slowly.",
+    "a small yellow triangle moves up quickly and a large purple cross stays still.",
+)
+COLUMNS = 8
+"""Frames of a clip that are shown side by side."""
+
+
+class SampleGrid(Callback):
+    """Samples with the averaged weights: a picture for TensorBoard, a moving one in a folder.
+
+    It draws from generators of its own, so that a run with it ends like a run without.
+
+    Args:
+        every_n_steps: Optimiser steps from one grid to the next.
+        prompts: One row each.
+        steps: Sampling steps.
+        guidance_scale: 1 is no guidance.
+        seed: Decides the noise, the same at every step of the run.
+
+    Raises:
+        ValueError: If there is no prompt, or the distance is not positive.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 2000,
+        prompts: Sequence[str] = PROMPTS,
+        steps: int = 25,
+        guidance_scale: float = 3.0,
+        seed: int = 0,
+    ) -> None:
+        if every_n_steps < 1 or not prompts:
+            raise ValueError(
+                f"got every_n_steps={every_n_steps} and {len(prompts)} prompts, "
+                "expected at least 1 of both"
+            )
+        self.every_n_steps = every_n_steps
+        self.prompts = list(prompts)
+        self.steps = steps
+        self.guidance_scale = guidance_scale
+        self.seed = seed
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Sample when it is time."""
+        due = trainer.global_step > 0 and trainer.global_step % self.every_n_steps == 0
+        if due and trainer.is_global_zero:
+            self.sample(trainer, pl_module)
+
+    def sample(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Path:
+        """Sample now.
+
+        Returns:
+            The file with the clips side by side.
+        """
+        from vdm.pipelines.generate import Generator
+
+        average = next((c for c in trainer.callbacks if isinstance(c, EMA)), None)  # type: ignore[attr-defined]
+        module = average.raw_and_averaged(pl_module)[1] if average else pl_module
+        assert isinstance(module, TrainingModule)
+        assert isinstance(pl_module, TrainingModule)
+        parts = module.parts()
+        # The copy that holds the average does not know the data; the module in training does.
+        parts.defaults, parts.envelope = pl_module.parts().defaults, pl_module.envelope()
+        training = {name: part.training for name, part in parts.modules.items()}
+        with torch.random.fork_rng(devices=[]):
+            for part in parts.modules.values():
+                part.eval()
+            clip = Generator(parts, device=module.device)(
+                self.prompts,
+                steps=self.steps,
+                guidance_scale=self.guidance_scale,
+                seed=self.seed,
+                progress=False,
+            )
+            for name, part in parts.modules.items():
+                part.train(training[name])
+        path = Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.gif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clip.save(path)
+        for logger in trainer.loggers:
+            if hasattr(logger.experiment, "add_image"):
+                logger.experiment.add_image(
+                    "samples", grid(clip.uint8()), trainer.global_step, dataformats="HWC"
+                )
+        return path
+
+
+def grid(clips: UInt8[np.ndarray, "b t h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A clip per row, frames spread over its length from left to right."""
+    count = min(COLUMNS, clips.shape[1])
+    chosen = np.linspace(0, clips.shape[1] - 1, count).round().astype(int)
+    return rearrange(clips[:, chosen], "b t h w c -> (b h) (t w) c")
