@@ -136,7 +136,7 @@ class Generator:
         height: int | None = None,
         width: int | None = None,
         steps: int | None = None,
-        guidance_scale: Scale | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
         sampler: str | None = None,
         seed: int | Sequence[int] | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,

@@ -60,7 +60,7 @@ def given_clip(
     return hold(movie, pixels), pixels
 
 
-def read_image(image: Any, height: int, width: int) -> Float[Tensor, "b 3 h w"]:
+def read_image(image: Any, height: int, width: int) -> Float[Tensor, "b 3 {height} {width}"]:
     """A picture, or a list of pictures, in [-1, 1] and of the wanted size (Lanczos).
 
     Raises:
@@ -187,13 +187,15 @@ def _check_range(values: Tensor, name: str) -> None:
         raise ValueError(f"got {name} values from {low:g} to {high:g}, expected [0, 1]")
 
 
-def _resize(image: Image.Image, height: int, width: int) -> Float[Tensor, "3 h w"]:
+def _resize(image: Image.Image, height: int, width: int) -> Float[Tensor, "3 {height} {width}"]:
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).movedim(-1, 0).float() / 255
 
 
-def _fit(images: Float[Tensor, "b 3 h w"], height: int, width: int) -> Float[Tensor, "b 3 h w"]:
+def _fit(
+    images: Float[Tensor, "b 3 h w"], height: int, width: int
+) -> Float[Tensor, "b 3 {height} {width}"]:
     """Resize tensors as pictures of the same values are; those of the right size stay."""
     if images.shape[2:] == (height, width):
         return images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -100,7 +100,7 @@ def check_steps(steps: int) -> int:
     return steps
 
 
-def check_scale(scale: Scale | list[float]) -> Scale:
+def check_scale(scale: float | Sequence[float]) -> Scale:
     """A guidance scale: a number, or one for the first and one for the last frame.
 
     Raises:
