@@ -60,7 +60,7 @@ class DenoisingLoss:
         cond: Conditioning,
         eps: Sample,
         t: Float[Tensor, " b"],
-        mask: Float[Tensor, ...] | None = None,
+        mask: Float[Tensor, "..."] | None = None,
     ) -> Float[Tensor, " b"]:
         """The loss of every sample of a batch.
 
