@@ -300,7 +300,9 @@ class Generator:
             return {}
         texts = [prompt or ""] if isinstance(prompt, str | None) else list(prompt)
         with self._working("text_encoder"):
-            return dict(self.text_encoder.encode(texts)._asdict())
+            states = self.text_encoder.encode(texts)._asdict()
+        reads = getattr(self.network, "reads", set(states))
+        return {name: value for name, value in states.items() if name in reads}
 
     def _no_label(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The label that says nothing, if labels are given."""
