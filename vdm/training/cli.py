@@ -265,7 +265,7 @@ def _latent_channels(autoencoder: Any) -> int:
     if isinstance(autoencoder, str):
         from vdm.training.sources import read_autoencoder
 
-        return read_autoencoder(autoencoder).latent_channels
+        return int(read_autoencoder(autoencoder).latent_channels)  # type: ignore[arg-type]
     return int(autoencoder["init_args"]["latent_channels"])
 
 

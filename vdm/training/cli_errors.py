@@ -6,7 +6,9 @@ import dataclasses
 import importlib
 import inspect
 import re
+import typing
 from collections.abc import Iterable
+from typing import Any
 
 from vdm.cli_parsing import nearest
 
@@ -89,13 +91,15 @@ def _classes(path: list[str], owner: str | None) -> list[str]:
 
 
 def _hints(cls: object) -> dict[str, object]:
-    import typing
-
     if not isinstance(cls, type):
         return {}
-    return typing.get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__)
+    source: Any = cls if dataclasses.is_dataclass(cls) else cls.__dict__["__init__"]
+    return typing.get_type_hints(source)
 
 
 def _concrete(base: type) -> set[str]:
-    own = set() if inspect.isabstract(base) else {base.__name__}
-    return own.union(*(_concrete(sub) for sub in base.__subclasses__()))
+    own: set[str] = set() if inspect.isabstract(base) else {base.__name__}
+    children: list[type] = base.__subclasses__()
+    for child in children:
+        own |= _concrete(child)
+    return own

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-# Jordan et al. 2024: of all odd quintics that keep [0, 1] in about [0.7, 1.2], the steepest at zero.
+# Jordan et al. 2024: steepest at zero of the odd quintics that keep [0, 1] in about [0.7, 1.2].
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 

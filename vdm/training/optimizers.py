@@ -110,9 +110,7 @@ class AdamWPlan(OptimizerPlan):
             {"params": hidden + outer, "weight_decay": self.weight_decay},
             {"params": flat, "weight_decay": 0.0},
         )
-        return torch.optim.AdamW(
-            groups, lr=self.lr, betas=tuple(self.betas), eps=self.eps, fused=True
-        )
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
 
 @dataclass(frozen=True)
@@ -155,5 +153,5 @@ class MuonPlan(OptimizerPlan):
             weight_decay=self.weight_decay,
             momentum=self.momentum,
             newton_schulz_steps=self.newton_schulz_steps,
-            betas=tuple(self.betas),
+            betas=self.betas,
         )

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from jaxtyping import UInt8
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from vdm.training.averaging import EMA
 from vdm.training.base import TrainingModule
@@ -93,7 +94,7 @@ class SampleGrid(Callback):
         with torch.random.fork_rng(devices=[]):
             for part in parts.modules.values():
                 part.eval()
-            clip = Generator(parts, device=module.device)(
+            clip: Any = Generator(parts, device=module.device)(
                 self.prompts,
                 steps=self.steps,
                 guidance_scale=self.guidance_scale,
@@ -106,7 +107,7 @@ class SampleGrid(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         clip.save(path)
         for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_image"):
+            if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(
                     "samples", grid(clip.uint8()), trainer.global_step, dataformats="HWC"
                 )
