@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from vdm.utils.video_io import to_uint8
 
 Clips = UInt8[np.ndarray, "b t h w 3"]
 
@@ -26,7 +27,7 @@ def check_clips(clips: Any, min_clips: int = 1, min_frames: int = 1) -> None:
     """
     if not isinstance(clips, np.ndarray) or clips.dtype != np.uint8:
         got = f"{type(clips).__name__} of {getattr(clips, 'dtype', 'unknown dtype')}"
-        raise TypeError(f"got {got}, expected a uint8 NumPy array (b, t, h, w, 3); see to_uint8")
+        raise TypeError(f"got {got}, expected a uint8 NumPy array (b, t, h, w, 3); see quantise")
     if clips.ndim != 5 or clips.shape[-1] != 3:
         raise ValueError(f"got clips of shape {clips.shape}, expected (b, t, h, w, 3)")
     if len(clips) < min_clips:
@@ -37,7 +38,7 @@ def check_clips(clips: Any, min_clips: int = 1, min_frames: int = 1) -> None:
         raise ValueError(f"got clips of shape {clips.shape}, expected no empty axis")
 
 
-def to_uint8(video: Float[Tensor, "b 3 t h w"]) -> tuple[Clips, float]:
+def quantise(video: Float[Tensor, "b 3 t h w"]) -> tuple[Clips, float]:
     """Round model output to the frames that metrics see, once.
 
     Args:
@@ -51,19 +52,16 @@ def to_uint8(video: Float[Tensor, "b 3 t h w"]) -> tuple[Clips, float]:
         ValueError: If the shape is wrong, or a value is not finite or so far outside that the video
             must be in other units (beyond 16).
     """
-    if not isinstance(video, Tensor) or not video.is_floating_point():
-        raise TypeError(
-            f"got {getattr(video, 'dtype', type(video).__name__)}, expected a floating-point tensor"
-        )
-    if video.ndim != 5 or video.shape[1] != 3:
+    if not video.is_floating_point():
+        raise TypeError(f"got {video.dtype}, expected a floating-point tensor")
+    if video.ndim != 5 or video.shape[1] != 3 or video.numel() == 0:
         raise ValueError(f"got video of shape {tuple(video.shape)}, expected (b, 3, t, h, w)")
-    video = video.detach().float().cpu()
-    largest = video.abs().max().item() if video.numel() else 0.0
+    size = video.detach().abs()
+    largest = float(size.max())
     if not largest <= 16:  # also true of NaN
         raise ValueError(f"got video with largest value {largest:g}, expected pixels in [-1, 1]")
-    clamped = (video.abs() > 1).double().mean().item()
-    frames = torch.round((video.clamp(-1, 1) + 1) * 127.5).to(torch.uint8)
-    return frames.permute(0, 2, 3, 4, 1).contiguous().numpy(), clamped
+    clamped = float((size > 1).double().mean())
+    return np.ascontiguousarray(to_uint8(video.detach().cpu()).numpy()), clamped
 
 
 def luma(clips: UInt8[np.ndarray, "*pixels 3"]) -> Float[np.ndarray, "*pixels"]:

@@ -1,0 +1,198 @@
+"""Does a clip show what its caption says: attribute by attribute, as a whole, and how often.
+
+Beside the accuracy stand baselines that must fail (:func:`static_copy`, :func:`shuffled_frames`,
+captions of other clips) and the pairs of attributes that fail most.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from vdm.metrics.clips import Clips, check_clips
+from vdm.metrics.oracle import ObjectReading, Reading
+from vdm.metrics.score import Score, proportion_score
+from vdm.world.captions import Caption, ObjectCaption, parse_caption
+
+WHOLE = ("count", "colour", "shape", "motion")
+"""What has to be right for the caption to be right."""
+OBJECT_ATTRIBUTES = ("colour", "shape", "motion", "size", "speed")
+ATTRIBUTES = ("count", *OBJECT_ATTRIBUTES, "camera")
+PAIRS = (("shape", "motion"), ("colour", "shape"), ("colour", "motion"))
+
+
+@dataclass(frozen=True)
+class CaptionScore:
+    """How one clip compares with its caption.
+
+    Args:
+        caption: What was asked for.
+        matches: What was found for each object of the caption, ``None`` for nothing.
+        correct: For each attribute, whether it is right for every object; without the attributes
+            that the caption leaves open.
+        is_persistent: Whether colours, shapes and the number of objects hold over all frames.
+    """
+
+    caption: Caption
+    matches: tuple[ObjectReading | None, ...]
+    correct: dict[str, bool]
+    is_persistent: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether count, colour, shape and motion are all right."""
+        return all(self.correct[name] for name in WHOLE)
+
+
+def _agreements(told: ObjectCaption, found: ObjectReading | None) -> dict[str, bool]:
+    """Whether each attribute that the caption names is right."""
+    named = {name: getattr(told, name) for name in OBJECT_ATTRIBUTES}
+    return {
+        name: found is not None and getattr(found, name) == value
+        for name, value in named.items()
+        if value is not None
+    }
+
+
+def _match(
+    told: Sequence[ObjectCaption], found: Sequence[ObjectReading]
+) -> tuple[ObjectReading | None, ...]:
+    """The assignment with most agreements; colour, shape and motion come before size and speed."""
+
+    def gain(thing: ObjectCaption, reading: ObjectReading | None) -> int:
+        agreed = _agreements(thing, reading)
+        return sum((16 if name in WHOLE else 1) * value for name, value in agreed.items())
+
+    @cache
+    def best(k: int, free: frozenset[int]) -> tuple[int, tuple[ObjectReading | None, ...]]:
+        """Most agreements of objects ``k`` and on with the readings that are still free."""
+        if k == len(told):
+            return 0, ()
+        without, rest = best(k + 1, free)
+        options = [(without, (None, *rest))]
+        for index in free:
+            value, rest = best(k + 1, free - {index})
+            options.append((value + gain(told[k], found[index]), (found[index], *rest)))
+        return max(options, key=lambda option: option[0])
+
+    return best(0, frozenset(range(len(found))))[1]
+
+
+def score_caption(reading: Reading, caption: Caption | str) -> CaptionScore:
+    """Compare what a clip shows with what its caption says.
+
+    Args:
+        reading: What the oracle read.
+        caption: What was asked for, parsed or in words.
+
+    Raises:
+        ValueError: If the caption is outside the grammar.
+    """
+    told = parse_caption(caption) if isinstance(caption, str) else caption
+    matches = _match(told.objects, reading.objects)
+    found = [_agreements(*pair) for pair in zip(told.objects, matches, strict=True)]
+    correct = {"count": len(reading.objects) == len(told.objects)}
+    for name in OBJECT_ATTRIBUTES:
+        values = [agreed[name] for agreed in found if name in agreed]
+        if values:
+            correct[name] = all(values)
+    correct["camera"] = reading.camera == told.camera
+    return CaptionScore(told, matches, correct, reading.is_persistent)
+
+
+def caption_accuracy(
+    scores: Sequence[CaptionScore],
+    protocol: str,
+    ceilings: dict[str, float] | None = None,
+) -> dict[str, Score]:
+    """Shares of clips, in percent: ``whole``, every attribute, and ``persistence``.
+
+    Args:
+        scores: One per clip.
+        protocol: Protocol id; ``{part}`` in it becomes the name of the share.
+        ceilings: What real clips reach, by name of the share.
+
+    Returns:
+        Scores with Wilson intervals; an attribute counts the clips whose caption names it.
+
+    Raises:
+        ValueError: If there is no clip.
+    """
+    if not scores:
+        raise ValueError("got no clips, expected at least 1")
+    values = {"whole": [score.whole for score in scores]}
+    for name in ATTRIBUTES:
+        values[name] = [score.correct[name] for score in scores if name in score.correct]
+    values["persistence"] = [score.is_persistent for score in scores]
+    return {
+        name: proportion_score(
+            sum(right), len(right), protocol.replace("{part}", name), (ceilings or {}).get(name)
+        )
+        for name, right in values.items()
+        if right
+    }
+
+
+@dataclass(frozen=True)
+class PairFailure:
+    """How often objects with a pair of attribute values fail.
+
+    Args:
+        attributes: The two attributes, e.g. ``("shape", "motion")``.
+        values: Their values.
+        failures: Objects that miss one of the two attributes.
+        total: Objects of which the caption asked for the pair.
+    """
+
+    attributes: tuple[str, str]
+    values: tuple[str, str]
+    failures: int
+    total: int
+
+
+def failures_by_pair(scores: Sequence[CaptionScore]) -> list[PairFailure]:
+    """Pairs of attribute values that were asked for and missed, the most frequent first."""
+    failures: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
+    totals: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
+    for score in scores:
+        for told, found in zip(score.caption.objects, score.matches, strict=True):
+            agreed = _agreements(told, found)
+            for first, second in PAIRS:
+                key = (first, second), (getattr(told, first), getattr(told, second))
+                totals[key] += 1
+                failures[key] += not (agreed[first] and agreed[second])
+    rows = [PairFailure(*key, count, totals[key]) for key, count in failures.items() if count]
+    return sorted(rows, key=lambda row: (-row.failures, -row.failures / row.total, row.values))
+
+
+def static_copy(clips: Clips) -> Clips:
+    """Baseline: the first frame all the time; right for what does not move."""
+    check_clips(clips)
+    return np.repeat(clips[:, :1], clips.shape[1], 1)
+
+
+def shuffled_frames(clips: Clips, seed: int = 0) -> Clips:
+    """Baseline: every frame is real, but their order is not.
+
+    Args:
+        clips: Real clips of at least 3 frames.
+        seed: Seed of the orders, one per clip; never the true order or its reverse.
+    """
+    check_clips(clips, min_frames=3)
+    draws = np.random.Philox(key=seed)
+    result = np.empty_like(clips)
+    for k, clip in enumerate(clips):
+        order = np.argsort(draws.random_raw(len(clip)), kind="stable")
+        while (np.abs(np.diff(order)) == 1).all():
+            order = np.argsort(draws.random_raw(len(clip)), kind="stable")
+        result[k] = clip[order]
+    return result
+
+
+def swapped(captions: Sequence[str]) -> list[str]:
+    """Baseline: every clip gets the caption of the next."""
+    return [*captions[1:], *captions[:1]]
