@@ -235,7 +235,7 @@ def test_every_evaluation_is_paid_once(sampler, evaluations):
 @pytest.mark.parametrize("sampler", STOCHASTIC)
 def test_no_noise_is_drawn_where_none_is_added(sampler):
     noise = UnitNoise()
-    x = torch.zeros(1, 9)
+    x = torch.zeros(2, 9)
     sampler(DATA.denoiser(Cosine()), Cosine(), x, time_grids.uniform(4), noise=noise)
     assert noise.draws == 3
 

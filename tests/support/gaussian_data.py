@@ -26,12 +26,11 @@ class GaussianData:
     def denoiser(self, schedule: NoiseSchedule) -> Denoise:
         """The posterior mean of ``x0``."""
 
-        def denoise(xt, t):
-            mean, std = (expand_as(value, xt) for value in self.marginal(schedule, t))
-            gain = expand_as(schedule.alpha(t), xt) * self.std**2 / std**2
-            return self.mean + gain * (xt - mean)
+        def gain(t):
+            mean, std = self.marginal(schedule, t)
+            return mean, schedule.alpha(t) * self.std**2 / std**2
 
-        return denoise
+        return self._affine(gain)
 
     def flow(self, schedule: NoiseSchedule, x, t_from: float, t_to: float):
         """Where the probability-flow equation takes ``x``."""
@@ -43,11 +42,23 @@ class GaussianData:
     def consistency(self, schedule: NoiseSchedule) -> Denoise:
         """The exact consistency function: the flow to clean data."""
 
-        def jump(xt, t):
-            mean, std = (expand_as(value, xt) for value in self.marginal(schedule, t))
-            return self.mean + self.std / std * (xt - mean)
+        def gain(t):
+            mean, std = self.marginal(schedule, t)
+            return mean, self.std / std
 
-        return jump
+        return self._affine(gain)
+
+    def _affine(self, gain) -> Denoise:
+        remembered = {}  # schedules are dear where annotations are checked, and grids are shared
+
+        def estimate(xt, t):
+            key = (*t.tolist(), t.dtype)
+            if key not in remembered:
+                remembered[key] = gain(t)
+            mean, factor = (expand_as(value, xt) for value in remembered[key])
+            return self.mean + factor * (xt - mean)
+
+        return estimate
 
 
 def as_network(denoise: Denoise, schedule: NoiseSchedule, target: Target):
@@ -65,8 +76,9 @@ def as_network(denoise: Denoise, schedule: NoiseSchedule, target: Target):
 class UnitNoise:
     """Noise that gives every draw its own entry, so that each shows in the result by itself.
 
-    ``x`` is flat, ``(1, entries)``. Samplers are linear in their noise, so the variance of a sample
-    is the sum of the squares of the result, less what comes out for no noise: no chance involved.
+    ``x`` is ``(2, entries)``; the first sample is given no noise. Samplers are linear in theirs, so
+    the variance of a sample is the sum of the squares of what tells the two apart: exact, by no
+    chance.
     """
 
     def __init__(self) -> None:
@@ -75,15 +87,14 @@ class UnitNoise:
     def __call__(self, like):
         self.draws += 1
         one = torch.zeros_like(like)
-        one[:, self.draws] = 1
+        one[1, self.draws] = 1
         return one
 
 
 def sample_mean_and_std(sampler, denoise, schedule, times, **options):
     """Exact mean and standard deviation of what a sampler makes from unit noise times the prior."""
     entries = 2 + len(times)
-    start = torch.zeros(1, entries, dtype=torch.float64)
-    still = sampler(denoise, schedule, start, times, noise=torch.zeros_like, **options)
-    start[0, 0] = schedule.prior_std(float(times[0]))
-    moved = sampler(denoise, schedule, start, times, noise=UnitNoise(), **options)
-    return float(still[0, -1]), float((moved - still).square().sum().sqrt())
+    start = torch.zeros(2, entries, dtype=torch.float64)
+    start[1, 0] = schedule.prior_std(float(times[0]))
+    still, moved = sampler(denoise, schedule, start, times, noise=UnitNoise(), **options)
+    return float(still[-1]), float((moved - still).square().sum().sqrt())

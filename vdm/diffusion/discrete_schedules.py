@@ -72,10 +72,11 @@ class DDPMTable(NoiseSchedule):
 
     def alpha_dot(self, t: Times) -> Times:
         edm_sigma, edm_sigma_dot = self._edm_sigma_and_dot(t)
-        return -edm_sigma * edm_sigma_dot * self.alpha(t) ** 3
+        return -edm_sigma * edm_sigma_dot * torch.rsqrt(1 + edm_sigma**2) ** 3
 
     def sigma_dot(self, t: Times) -> Times:
-        return self._edm_sigma_and_dot(t)[1] * self.alpha(t) ** 3
+        edm_sigma, edm_sigma_dot = self._edm_sigma_and_dot(t)
+        return edm_sigma_dot * torch.rsqrt(1 + edm_sigma**2) ** 3
 
     def edm_sigma(self, t: Times) -> Times:
         return self._edm_sigma_and_dot(t)[0]

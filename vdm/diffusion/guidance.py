@@ -20,6 +20,7 @@ from vdm.utils.tensors import expand_as
 
 
 def _extrapolate(start: Tensor, end: Tensor, scale: float | Tensor) -> Tensor:
+    start, end = at_least_float32(start), at_least_float32(end)
     return start + scale * (end - start)
 
 
@@ -56,7 +57,7 @@ def frame_ramp(cond: Denoise, uncond: Denoise, first: float, last: float) -> Den
         return classifier_free(cond, uncond, first)
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
-        end = cond(xt, t)
+        end = at_least_float32(cond(xt, t))
         frames = torch.linspace(first, last, xt.shape[2], dtype=end.dtype, device=end.device)
         return _extrapolate(uncond(xt, t), end, frames.reshape(1, 1, -1, 1, 1))
 
@@ -97,7 +98,7 @@ def dynamic_cosine(
         else:  # grid points that lie clearly above t
             k = (grid.to(t.device) > t.to(torch.float64)[:, None] + 1e-6).sum(1).to(torch.float64)
         scales = 1 + scale * (1 - torch.cos(math.pi * ((n - k) / n) ** 5)) / 2
-        end = cond(xt, t)
+        end = at_least_float32(cond(xt, t))
         return _extrapolate(uncond(xt, t), end, expand_as(scales.to(end.dtype), end))
 
     return guided
@@ -156,9 +157,9 @@ def rescaled(cond: Denoise, uncond: Denoise, scale: float | Tensor, rescale: flo
         return classifier_free(cond, uncond, scale)
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
-        end = at_least_float32(cond(xt, t))
+        end = cond(xt, t)
         x0 = _extrapolate(uncond(xt, t), end, scale)
-        ratio = end.flatten(1).std(1) / x0.flatten(1).std(1)
+        ratio = end.to(x0.dtype).flatten(1).std(1) / x0.flatten(1).std(1)
         return x0 * expand_as(rescale * ratio + (1 - rescale), x0)
 
     return guided

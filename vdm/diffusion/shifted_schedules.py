@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -103,34 +105,39 @@ class SNRShifted(NoiseSchedule):
         return self.base.path_time(t)
 
     def alpha(self, t: Times) -> Times:
-        return self.base.alpha(t) * self._gain(t)
+        alpha, sigma = self.base.alpha(t), self.base.sigma(t)
+        return alpha * self._gain(alpha, sigma)
 
     def sigma(self, t: Times) -> Times:
-        return self.scale**0.5 * self.base.sigma(t) * self._gain(t)
+        alpha, sigma = self.base.alpha(t), self.base.sigma(t)
+        return self.scale**0.5 * sigma * self._gain(alpha, sigma)
 
     def alpha_dot(self, t: Times) -> Times:
-        return self.base.alpha_dot(t) * self._gain(t) + self.base.alpha(t) * self._gain_dot(t)
+        alpha, sigma = self.base.alpha(t), self.base.sigma(t)
+        alpha_dot, sigma_dot = self.base.alpha_dot(t), self.base.sigma_dot(t)
+        gain_dot = self._gain_dot(alpha, sigma, alpha_dot, sigma_dot)
+        return alpha_dot * self._gain(alpha, sigma) + alpha * gain_dot
 
     def sigma_dot(self, t: Times) -> Times:
-        grown = self.base.sigma_dot(t) * self._gain(t) + self.base.sigma(t) * self._gain_dot(t)
-        return self.scale**0.5 * grown
+        alpha, sigma = self.base.alpha(t), self.base.sigma(t)
+        alpha_dot, sigma_dot = self.base.alpha_dot(t), self.base.sigma_dot(t)
+        gain_dot = self._gain_dot(alpha, sigma, alpha_dot, sigma_dot)
+        return self.scale**0.5 * (sigma_dot * self._gain(alpha, sigma) + sigma * gain_dot)
 
     def t_from_log_snr(self, log_snr: Times) -> Times:
-        return self.base.t_from_log_snr(log_snr + torch.log(torch.full_like(log_snr, self.scale)))
+        return self.base.t_from_log_snr(log_snr + math.log(self.scale))
 
-    def _gain(self, t: Times) -> Times:
-        signal, noise = self.base.alpha(t) ** 2, self.base.sigma(t) ** 2
+    def _gain(self, alpha: Times, sigma: Times) -> Times:
+        signal, noise = alpha**2, sigma**2
         return torch.sqrt((signal + noise) / (signal + self.scale * noise))
 
-    def _gain_dot(self, t: Times) -> Times:
-        alpha, sigma = self.base.alpha(t), self.base.sigma(t)
+    def _gain_dot(self, alpha: Times, sigma: Times, alpha_dot: Times, sigma_dot: Times) -> Times:
         signal, noise = alpha**2, sigma**2
-        # derivative of gain**2, whose numerator is -(scale - 1) (noise' signal - signal' noise)
-        wronskian = 2 * (
-            sigma * self.base.sigma_dot(t) * signal - alpha * self.base.alpha_dot(t) * noise
-        )
-        square_dot = (1 - self.scale) * wronskian / (signal + self.scale * noise) ** 2
-        return square_dot / (2 * self._gain(t))
+        # gain**2 depends on the SNR alone: its derivative is a multiple of the Wronskian
+        wronskian = alpha * sigma_dot - sigma * alpha_dot
+        square_dot = 2 * (1 - self.scale) * alpha * sigma * wronskian
+        square_dot = square_dot / (signal + self.scale * noise) ** 2
+        return square_dot / (2 * self._gain(alpha, sigma))
 
 
 @dataclass(frozen=True)
@@ -168,37 +175,39 @@ class ZeroTerminalSNR(NoiseSchedule):
         return self.base.path_time(t)
 
     def alpha(self, t: Times) -> Times:
-        alpha, (first, last) = self.base.alpha(t), self._ends(t)
-        return torch.where(t < self.t_first, alpha, (alpha - last) * first / (first - last))
+        alpha, (first, last) = self.base.alpha(t), self._ends
+        rescaled = (alpha - last) * (first / (first - last))
+        rescaled = torch.where(t < 1, rescaled, rescaled - rescaled.detach())  # 0 to the last bit
+        return torch.where(t < self.t_first, alpha, rescaled)
 
     def sigma(self, t: Times) -> Times:
         # sigma**2 = 1 - alpha**2, written as what the base has plus what alpha loses
-        alpha, (first, last) = self.base.alpha(t), self._ends(t)
-        lost = torch.where(t < self.t_first, 0, last * (first - alpha) / (first - last))
-        return torch.sqrt(self.base.sigma(t) ** 2 + lost * (alpha + self.alpha(t)))
+        alpha, (first, last) = self.base.alpha(t), self._ends
+        lost = torch.where(t < self.t_first, 0, (first - alpha) * (last / (first - last)))
+        return torch.sqrt(self.base.sigma(t) ** 2 + lost * (2 * alpha - lost))
 
     def alpha_dot(self, t: Times) -> Times:
-        alpha_dot, (first, last) = self.base.alpha_dot(t), self._ends(t)
-        return torch.where(t < self.t_first, alpha_dot, alpha_dot * first / (first - last))
+        alpha_dot, (first, last) = self.base.alpha_dot(t), self._ends
+        return torch.where(t < self.t_first, alpha_dot, alpha_dot * (first / (first - last)))
 
     def sigma_dot(self, t: Times) -> Times:
-        first, last = self._ends(t)
-        sigma_dot = -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)
+        sigma, (first, last) = self.sigma(t), self._ends
         start = self.base.sigma_dot(t)  # its limit where sigma is 0, up to the gain
         if self.t_first == 0:
-            start = start * torch.sqrt(first / (first - last))
-        return torch.where(self.sigma(t) > 0, sigma_dot, start)
+            start = start * math.sqrt(first / (first - last))
+        return torch.where(sigma > 0, -self.alpha(t) * self.alpha_dot(t) / sigma, start)
 
     def t_from_log_snr(self, log_snr: Times) -> Times:
-        first, last = self._ends(log_snr)
+        first, last = self._ends
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
-        gained = last * (first - alpha) / first  # alpha of the base less alpha
+        gained = (first - alpha) * (last / first)  # alpha of the base less alpha
         base_sigma = torch.sqrt((sigma**2 - gained * (2 * alpha + gained)).clamp_min(0))
         t = self.base.t_from_log_snr(2 * (torch.log(alpha + gained) - torch.log(base_sigma)))
-        return torch.where(alpha > first, self.base.t_from_log_snr(log_snr), t)
+        t = torch.where(alpha > first, self.base.t_from_log_snr(log_snr), t)
+        return torch.where(alpha > 0, t, 1)
 
-    def _ends(self, t: Times) -> tuple[Times, Times]:
-        return (
-            self.base.alpha(torch.full_like(t, self.t_first)),
-            self.base.alpha(torch.ones_like(t)),
-        )
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        times = torch.tensor([self.t_first, 1.0], dtype=torch.float64)
+        first, last = self.base.alpha(times).tolist()
+        return first, last
