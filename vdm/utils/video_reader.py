@@ -173,6 +173,8 @@ class VideoReader:
 
     def _index_packets(self) -> VideoIndex | None:
         """Time stamps without decoding; nothing where packets do not tell them."""
+        if self._container.format.name == "mpeg":  # marks all packets with a stamp as key frames
+            return None
         pts, keys = [], []
         for packet in self._container.demux(self._stream):
             if packet.size == 0 or packet.is_discard:
@@ -184,17 +186,21 @@ class VideoReader:
                 keys.append(packet.pts)
         if len(set(pts)) != len(pts) or not keys:
             return None
-        return VideoIndex(tuple(sorted(pts)), tuple(sorted(keys)), self._stream.time_base)
+        return VideoIndex(tuple(sorted(pts)), tuple(sorted(keys)), self._time_base)
 
     def _index_frames(self) -> VideoIndex:
         """Time stamps by decoding everything."""
         self._reopen()
-        pts = sorted(
-            {frame.pts for frame in self._container.decode(self._stream) if frame.pts is not None}
-        )
+        frames = [(frame.pts, frame.key_frame) for frame in self._container.decode(self._stream)]
+        pts = sorted({pts for pts, _ in frames if pts is not None})
         if not pts:
             raise ValueError(f"{self.path.name}: no frame of its video decodes")
-        return VideoIndex(tuple(pts), (pts[0],), self._stream.time_base)
+        keys = sorted({pts for pts, is_key in frames if is_key and pts is not None} | {pts[0]})
+        return VideoIndex(tuple(pts), tuple(keys), self._time_base)
+
+    @property
+    def _time_base(self) -> Fraction:
+        return Fraction(self._stream.time_base or 1)
 
     def _reopen(self) -> None:
         self.close()
@@ -209,20 +215,22 @@ class VideoReader:
         found: dict[int, np.ndarray] = {}
         for group in sorted(groups):
             self._container.seek(keys[group], backward=True, stream=self._stream)
-            found |= self._decode_until(groups[group])
-        if (
-            missing := wanted - found.keys()
-        ):  # seeks of this container are not exact: from the start
+            found |= self._decode_until(groups[group], from_start=False)
+        if missing := wanted - found.keys():  # seeks of this container are not exact
             self._reopen()
-            found |= self._decode_until(missing)
+            found |= self._decode_until(missing, from_start=True)
         return found
 
-    def _decode_until(self, wanted: set[int]) -> dict[int, np.ndarray]:
-        """Decode from where the container is until every wanted frame was seen or passed."""
+    def _decode_until(self, wanted: set[int], from_start: bool) -> dict[int, np.ndarray]:
+        """Decode on until every wanted frame was seen or passed.
+
+        After a seek, frames before the first key frame lean on frames that were not decoded.
+        """
         found: dict[int, np.ndarray] = {}
-        last = max(wanted)
+        last, is_whole = max(wanted), from_start
         for frame in self._container.decode(self._stream):
-            if frame.pts in wanted:
+            is_whole = is_whole or frame.key_frame
+            if is_whole and frame.pts in wanted:
                 found[frame.pts] = self._convert(frame)
             if len(found) == len(wanted) or (frame.pts is not None and frame.pts > last):
                 break
