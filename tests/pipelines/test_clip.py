@@ -83,10 +83,25 @@ def test_a_notebook_plays_it():
 
 
 def test_a_clip_can_be_embedded_in_every_format_that_pages_play():
-    for suffix, kind in [(".gif", "image/gif"), (".mp4", "video/mp4"), (".webm", "video/webm")]:
-        assert clips().data_url(suffix).startswith(f"data:{kind};base64,")
+    for suffix, kind in {
+        ".gif": "image",
+        ".webp": "image",
+        ".mp4": "video",
+        ".webm": "video",
+    }.items():
+        assert clips().data_url(suffix).startswith(f"data:{kind}/{suffix[1:]};base64,")
     with pytest.raises(ValueError, match=r"suffix '\.npz'"):
         clips().data_url(".npz")
+
+
+def test_the_animation_of_a_page_loses_nothing():
+    clip = clips(b=1)
+    data = base64.b64decode(clip.data_url(".webp", zoom=2).split(",")[1])
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 5
+        for k in range(5):
+            image.seek(k)
+            assert np.array_equal(np.array(image.convert("RGB"))[::2, 1::2], clip.uint8()[0, k])
 
 
 def test_bad_clips_are_refused(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import math
 import tempfile
 from collections.abc import Iterator
@@ -116,22 +117,25 @@ class Clip:
         """The clip as a ``data:`` address, to embed in a page.
 
         Args:
-            suffix: ``.gif``, which plays everywhere, or ``.mp4``.
+            suffix: ``.gif``, which plays everywhere, ``.webp``, which loses nothing, ``.mp4`` or
+                ``.webm``.
             zoom: Every pixel becomes a square of this side.
+
+        Raises:
+            ValueError: If pages do not play the format.
         """
-        kinds = {
-            ".gif": "image/gif",
-            ".mp4": "video/mp4",
-            ".webm": "video/webm",
-            ".png": "image/png",
-        }
+        kinds = {".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
+        kinds[".webm"] = "video/webm"
         if suffix not in kinds:
             raise ValueError(f"got suffix {suffix!r}, expected one of {', '.join(kinds)}")
-        big = self.frames.repeat_interleave(zoom, dim=3).repeat_interleave(zoom, dim=4)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Clip(big, self.fps, self.metadata).save(Path(folder) / f"clip{suffix}")
-            data = base64.b64encode(file.read_bytes()).decode()
-        return f"data:{kinds[suffix]};base64,{data}"
+        frames = tile(self.uint8()).repeat(zoom, axis=1).repeat(zoom, axis=2)
+        if suffix == ".webp":
+            data = _webp(frames, self.fps)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                file = write_video(frames, Path(folder) / f"clip{suffix}", self.fps)
+                data = file.read_bytes()
+        return f"data:{kinds[suffix]};base64,{base64.b64encode(data).decode()}"
 
     def _repr_html_(self) -> str:
         """A notebook plays the clip, embedded, at a visible size."""
@@ -172,3 +176,22 @@ def _spread(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "s h w 3"
     """At most a few frames, evenly spread, the first and the last among them."""
     count = min(len(frames), SHEET_FRAMES)
     return frames[torch.linspace(0, len(frames) - 1, count).round().long().numpy()]
+
+
+def _webp(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> bytes:
+    """A lossless animation that never stops."""
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    stream = io.BytesIO()
+    first.save(
+        stream,
+        "WEBP",
+        save_all=True,
+        append_images=rest,
+        duration=round(1000 / fps),
+        loop=0,
+        lossless=True,
+        method=4,
+    )
+    return stream.getvalue()
