@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from vdm.world.captions import Caption, ObjectCaption
 
@@ -14,6 +14,7 @@ WHOLE: Final = ("colour", "shape", "motion")
 """What, with the number of objects, makes a whole caption right."""
 
 
+@runtime_checkable
 class Seen(Protocol):
     """What was read out of a clip: a ``Caption`` or anything with the same attributes."""
 

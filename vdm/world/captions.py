@@ -7,7 +7,9 @@ object  := "a " [size] [texture] colour shape verb [speed]
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final, TypeVar
 
 from vdm.world import attributes as a
@@ -162,6 +164,12 @@ def _parse_object(reader: _Reader) -> ObjectCaption:
     return ObjectCaption(colour, shape, motion, size, texture, speed)
 
 
+def _common(phrase: Sequence[str], words: Sequence[str]) -> int:
+    """How many words the two have in common at their beginnings."""
+    pairs = zip(phrase, words, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 class _Reader:
     """A position in a list of words."""
 
@@ -190,13 +198,7 @@ class _Reader:
     def _complaint(self, options: dict[tuple[str, ...], T]) -> str:
         """What stands where the longest beginning of an option ends, and what could stand there."""
         ahead = self.words[self.position :]
-        shared = {
-            phrase: next(
-                (k for k, pair in enumerate(zip(phrase, ahead, strict=False)) if pair[0] != pair[1]),
-                min(len(phrase), len(ahead)),
-            )
-            for phrase in options
-        }
+        shared = {phrase: _common(phrase, ahead) for phrase in options}
         length = max(shared.values())
         nexts = {phrase[length]: None for phrase, count in shared.items() if count == length}
         got = repr(ahead[length]) if length < len(ahead) else "the end"

@@ -20,7 +20,7 @@ from vdm.world.visibility import to_object, visible_fraction
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Ground truth of a clip of ``t`` frames, in pixels of its frames.
+    """Ground truth of a clip of ``t`` frames and its ``t - 1`` pairs, in pixels of its frames.
 
     Args:
         forward_flow: Displacement (x, y) of every pixel of frame k to frame k + 1.
@@ -35,10 +35,10 @@ class GroundTruth:
         camera_from_world: Rigid motion from the world to the camera at each frame.
     """
 
-    forward_flow: Float[np.ndarray, "t-1 h w 2"]
-    backward_flow: Float[np.ndarray, "t-1 h w 2"]
-    forward_occluded: Bool[np.ndarray, "t-1 h w"]
-    backward_occluded: Bool[np.ndarray, "t-1 h w"]
+    forward_flow: Float[np.ndarray, "pairs h w 2"]
+    backward_flow: Float[np.ndarray, "pairs h w 2"]
+    forward_occluded: Bool[np.ndarray, "pairs h w"]
+    backward_occluded: Bool[np.ndarray, "pairs h w"]
     identity: Int8[np.ndarray, "t h w"]
     depth: Float[np.ndarray, "t h w"]
     visible: Float[np.ndarray, "t objects"]
