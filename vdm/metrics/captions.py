@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Score, proportion_score
+from vdm.world.agreement import agreement
 from vdm.world.captions import Caption, ObjectCaption, parse_caption
+from vdm.world.realise import MAX_OBJECTS
 
-WHOLE = ("count", "colour", "shape", "motion")
-"""What has to be right for the caption to be right."""
-OBJECT_ATTRIBUTES = ("colour", "shape", "motion", "size", "speed")
-ATTRIBUTES = ("count", *OBJECT_ATTRIBUTES, "camera")
+ATTRIBUTES = ("count", "colour", "shape", "motion", "size", "speed", "camera")
+"""What the oracle reads; it does not read textures."""
 PAIRS = (("shape", "motion"), ("colour", "shape"), ("colour", "motion"))
 
 
@@ -30,56 +29,17 @@ class CaptionScore:
     """How one clip compares with its caption.
 
     Args:
-        caption: What was asked for.
-        matches: What was found for each object of the caption, ``None`` for nothing.
+        pairs: Every object that was asked for, and what was found in its place.
         correct: For each attribute, whether it is right for every object; without the attributes
             that the caption leaves open.
+        whole: Whether count, colours, shapes and motions are all right.
         is_persistent: Whether colours, shapes and the number of objects hold over all frames.
     """
 
-    caption: Caption
-    matches: tuple[ObjectReading | None, ...]
+    pairs: tuple[tuple[ObjectCaption, ObjectReading | None], ...]
     correct: dict[str, bool]
+    whole: bool
     is_persistent: bool
-
-    @property
-    def whole(self) -> bool:
-        """Whether count, colour, shape and motion are all right."""
-        return all(self.correct[name] for name in WHOLE)
-
-
-def _agreements(told: ObjectCaption, found: ObjectReading | None) -> dict[str, bool]:
-    """Whether each attribute that the caption names is right."""
-    named = {name: getattr(told, name) for name in OBJECT_ATTRIBUTES}
-    return {
-        name: found is not None and getattr(found, name) == value
-        for name, value in named.items()
-        if value is not None
-    }
-
-
-def _match(
-    told: Sequence[ObjectCaption], found: Sequence[ObjectReading]
-) -> tuple[ObjectReading | None, ...]:
-    """The assignment with most agreements; colour, shape and motion come before size and speed."""
-
-    def gain(thing: ObjectCaption, reading: ObjectReading | None) -> int:
-        agreed = _agreements(thing, reading)
-        return sum((16 if name in WHOLE else 1) * value for name, value in agreed.items())
-
-    @cache
-    def best(k: int, free: frozenset[int]) -> tuple[int, tuple[ObjectReading | None, ...]]:
-        """Most agreements of objects ``k`` and on with the readings that are still free."""
-        if k == len(told):
-            return 0, ()
-        without, rest = best(k + 1, free)
-        options = [(without, (None, *rest))]
-        for index in free:
-            value, rest = best(k + 1, free - {index})
-            options.append((value + gain(told[k], found[index]), (found[index], *rest)))
-        return max(options, key=lambda option: option[0])
-
-    return best(0, frozenset(range(len(found))))[1]
 
 
 def score_caption(reading: Reading, caption: Caption | str) -> CaptionScore:
@@ -90,18 +50,16 @@ def score_caption(reading: Reading, caption: Caption | str) -> CaptionScore:
         caption: What was asked for, parsed or in words.
 
     Raises:
-        ValueError: If the caption is outside the grammar.
+        ValueError: If the caption is outside the grammar or names more objects than the world
+            has room for.
     """
     told = parse_caption(caption) if isinstance(caption, str) else caption
-    matches = _match(told.objects, reading.objects)
-    found = [_agreements(*pair) for pair in zip(told.objects, matches, strict=True)]
-    correct = {"count": len(reading.objects) == len(told.objects)}
-    for name in OBJECT_ATTRIBUTES:
-        values = [agreed[name] for agreed in found if name in agreed]
-        if values:
-            correct[name] = all(values)
-    correct["camera"] = reading.camera == told.camera
-    return CaptionScore(told, matches, correct, reading.is_persistent)
+    if len(told.objects) > MAX_OBJECTS:
+        raise ValueError(f"got {len(told.objects)} objects, expected at most {MAX_OBJECTS}")
+    found = agreement(told, reading)
+    right = {"count": found.count, **found.attributes, "camera": found.camera}
+    correct = {name: right[name] for name in ATTRIBUTES if name in right}
+    return CaptionScore(found.pairs, correct, found.whole, reading.is_persistent)
 
 
 def caption_accuracy(
@@ -159,12 +117,12 @@ def failures_by_pair(scores: Sequence[CaptionScore]) -> list[PairFailure]:
     failures: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
     totals: Counter[tuple[tuple[str, str], tuple[str, str]]] = Counter()
     for score in scores:
-        for told, found in zip(score.caption.objects, score.matches, strict=True):
-            agreed = _agreements(told, found)
-            for first, second in PAIRS:
-                key = (first, second), (getattr(told, first), getattr(told, second))
-                totals[key] += 1
-                failures[key] += not (agreed[first] and agreed[second])
+        for told, found in score.pairs:
+            for names in PAIRS:
+                values = getattr(told, names[0]), getattr(told, names[1])
+                seen = tuple(getattr(found, name, None) for name in names)
+                totals[names, values] += 1
+                failures[names, values] += seen != values
     rows = [PairFailure(*key, count, totals[key]) for key, count in failures.items() if count]
     return sorted(rows, key=lambda row: (-row.failures, -row.failures / row.total, row.values))
 
