@@ -11,8 +11,8 @@ from torch import nn
 
 from vdm.pretrained.checkpoints import Weights
 from vdm.pretrained.layout import CARD, read_folder, write_folder
-from vdm.pretrained.parts import MODULES, Parts
-from vdm.pretrained.sources import BUNDLED, bundled, read
+from vdm.pretrained.parts import MODULES, RULES, Parts
+from vdm.pretrained.sources import locate, read
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,9 @@ def _part(source: str | Path, name: str) -> nn.Module:
 
 def _read(source: str | Path, modules: tuple[str, ...]) -> Parts:
     """A model with no other modules than these, where the layout allows to read them alone."""
-    path = (
-        BUNDLED / source if str(source) in bundled() and not Path(source).exists() else Path(source)
-    )
+    path = locate(source)
     if (path / CARD).is_file():
-        rules = {"schedule", "target", "preconditioning"}
-        return read_folder(path, only=(*modules, *sorted(rules)))
+        return read_folder(path, only=(*modules, *RULES))
     return read(path)
 
 

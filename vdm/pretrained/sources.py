@@ -18,6 +18,12 @@ def bundled() -> list[str]:
     return sorted(card.parent.name for card in BUNDLED.glob(f"*/{CARD}"))
 
 
+def locate(source: str | Path) -> Path:
+    """Where a source lies: a path as it is, a bundled name as its folder."""
+    is_name = str(source) in bundled() and not Path(source).exists()
+    return BUNDLED / source if is_name else Path(source)
+
+
 def read(source: str | Path, weights: Weights = "ema") -> Parts:
     """A model, whatever it is stored as.
 
@@ -30,9 +36,7 @@ def read(source: str | Path, weights: Weights = "ema") -> Parts:
         FileNotFoundError: If a path leads nowhere.
         ValueError: If the name is unknown or the file cannot be read as a model.
     """
-    path = Path(source)
-    if str(source) in bundled() and not path.exists():
-        path = BUNDLED / str(source)
+    path = locate(source)
     if path.is_dir():
         return _read_directory(path, weights)
     if not path.exists():
