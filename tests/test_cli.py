@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from vdm import cli_parsing, doctor
 from vdm.cli import COMMANDS, Command, main
 from vdm.cli_parsing import Parser, WrongWords
+from vdm.utils.video_io import write_video
 
 
 @pytest.fixture
@@ -214,3 +216,20 @@ def test_a_codec_that_cannot_work_says_why():
 
     found = doctor._tried("video codecs", "H.264", attempt)
     assert (found.state, found.detail) == ("no", "wrote 2 frames, read 1")
+
+
+def test_data_check_explains_every_file_and_fails_where_no_clip_is_left(tmp_path, capsys):
+    write_video(np.zeros((3, 16, 24, 3), np.uint8), tmp_path / "good.mp4", fps=8)
+    (tmp_path / "bad.mp4").write_bytes(b"not a video")
+    assert main(["data", "check", str(tmp_path)]) == 0
+    bad, good, count = capsys.readouterr().out.splitlines()
+    assert bad.startswith("dropped  bad.mp4: ")
+    assert good.startswith("kept     good.mp4: ")
+    assert count == "kept 1 of 2"
+    assert main(["data", "check", str(tmp_path), "--json"]) == 0
+    assert [found["kept"] for found in json.loads(capsys.readouterr().out)] == [False, True]
+    assert main(["data", "check", str(tmp_path / "bad.mp4")]) == 1
+    assert main(["data", "check", str(tmp_path / "no-such-folder")]) == 2
+    assert "no-such-folder" in capsys.readouterr().err
+    assert main(["data", "chek", str(tmp_path)]) == 2
+    assert "nearest check" in only_line(capsys)
