@@ -6,8 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdm.types import Video
+from vdm.utils.config import configurable
 
 
+@configurable
 class VideoDiscriminator(nn.Module):
     """A strided 3D convolutional network that scores patches of a clip.
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from vdm.autoencoder.discriminator import VideoDiscriminator
 from vdm.types import Latents, Video
+from vdm.utils.config import configurable
 
 FRAMES = "b c t h w -> (b t) c h w"
 
@@ -26,6 +27,7 @@ def kl_to_standard_normal(mean: Latents, logvar: Latents) -> Float[Tensor, " b"]
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
 
 
+@configurable
 class VGGFeatures(nn.Module):
     """The five feature maps of VGG-16 that LPIPS compares, weighted by its linear heads.
 
@@ -86,6 +88,7 @@ class VGGFeatures(nn.Module):
         return features
 
 
+@configurable
 class PerceptualLoss(nn.Module):
     """Squared distance between feature maps of frames: mean over positions, sum over maps.
 
@@ -109,6 +112,7 @@ class PerceptualLoss(nn.Module):
         return torch.stack(distances).sum()
 
 
+@configurable
 class AutoencoderLoss(nn.Module):
     """Reconstruction, KL and perceptual terms, weighted.
 
@@ -157,6 +161,7 @@ class AutoencoderLoss(nn.Module):
         return loss, terms
 
 
+@configurable
 class AdversarialLoss(nn.Module):
     """Hinge losses of the decoder and of a patch discriminator.
 

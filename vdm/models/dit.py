@@ -69,8 +69,8 @@ class VideoDiT(nn.Module):
         num_heads: Attention heads per block.
         patch_size: Latents per token along (t, h, w).
         factorization: Which tokens attend together, block by block; a list shorter than
-            ``depth`` is repeated. ``[Joint()]`` is full attention, ``[Spatial(), Temporal()]``
-            alternates.
+            ``depth`` is repeated. ``[Joint()]``, the default, is full attention;
+            ``[Spatial(), Temporal()]`` alternates.
         text_dim: Width of ``cond.text`` for cross-attention; None for a network without.
         pooled_dim: Width of ``cond.pooled_text``, which is added to the noise level; None without.
         num_labels: Classes of ``cond.label``; the label ``num_labels``, or no label, means "none".
@@ -94,7 +94,7 @@ class VideoDiT(nn.Module):
         depth: int = 8,
         num_heads: int = 5,
         patch_size: Sequence[int] = (1, 2, 2),
-        factorization: Sequence[Factorization] = (Joint(),),
+        factorization: Sequence[Factorization] | None = None,
         text_dim: int | None = None,
         pooled_dim: int | None = None,
         num_labels: int | None = None,
@@ -103,6 +103,8 @@ class VideoDiT(nn.Module):
         block: BlockOptions = BlockOptions(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
+        if factorization is None:
+            factorization = [Joint()]
         if not factorization:
             raise ValueError("got no factorization, expected at least one, e.g. [Joint()]")
         self.in_channels, self.dim = in_channels, dim

@@ -17,6 +17,7 @@ from vdm.pretrained.parts import Parts
 from vdm.training.base import TrainingModule
 from vdm.training.draws import noise_like
 from vdm.training.optimizers import OptimizerPlan
+from vdm.utils.config import configurable
 from vdm.utils.video_io import to_uint8
 
 
@@ -33,6 +34,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@configurable
 class AutoencoderModule(TrainingModule):
     """A video autoencoder in training.
 
@@ -60,7 +62,6 @@ class AutoencoderModule(TrainingModule):
         seed: int = 0,
     ) -> None:
         super().__init__(optimizer, seed)
-        self.save_hyperparameters()
         if statistics_clips < 1:
             raise ValueError(f"got statistics_clips={statistics_clips}, expected at least 1")
         self.autoencoder = autoencoder

@@ -14,8 +14,13 @@ from vdm.data.datamodules import ShapesSpec
 from vdm.pretrained.layout import FORMAT
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.training.optimizers import OptimizerPlan
-from vdm.utils.config import describe
+from vdm.utils.config import build, describe
 from vdm.utils.rng import derive_seed
+
+
+def instantiate(cls: type[TrainingModule], settings: dict[str, Any]) -> TrainingModule:
+    """Build a module from described arguments: how ``load_from_checkpoint`` gets it back."""
+    return cls(**{name: build(value) for name, value in settings.items()})
 
 
 class TrainingModule(L.LightningModule):
@@ -65,12 +70,16 @@ class TrainingModule(L.LightningModule):
         """Seed the global generator by position: dropout in a resumed run goes on exactly."""
         torch.manual_seed(derive_seed(self.seed, "step", *self.positions(batch_idx, 1)))
 
+    def settings(self) -> dict[str, Any]:
+        """The arguments that this module was made with."""
+        return dict(self._init_args)  # type: ignore[arg-type] # set by @configurable
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Describe the model, so that it can be built from the file alone."""
+        """Describe the model and this module, so that both can be built from the file alone."""
         checkpoint["vdm"] = json.dumps(self.card())
-        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
-            name: describe(value) for name, value in settings.items()
+            **{name: describe(value) for name, value in self.settings().items()},
+            "_instantiator": f"{__name__}.{instantiate.__name__}",
         }
 
     def card(self) -> dict[str, Any]:

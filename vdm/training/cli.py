@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from vdm.training.checkpoints import (
 )
 from vdm.training.cli_errors import one_line
 from vdm.training.final import FILE, FinalWeights
+from vdm.training.sources import read_autoencoder
 
 CONFIG = "config.yaml"
 CHOICES = (
@@ -166,6 +168,7 @@ class RunCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # the modules see to it themselves
             parser_kwargs={**strict, self.command: dict(strict)},
             args=list(words),
         )
@@ -197,6 +200,9 @@ class RunCLI(LightningCLI):
         except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
             flags = [a.dest for a in self._subcommand_parsers[self.command]._actions]
             raise WrongWords(one_line(str(error), flags)) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """The recipe says what is built, whatever a checkpoint says."""
 
     def instantiate_classes(self) -> None:
         """Build everything; a value that a part refuses is a wrong word.
@@ -263,10 +269,14 @@ def _latent_channels(autoencoder: Any) -> int:
     if autoencoder is None:
         return 3
     if isinstance(autoencoder, str):
-        from vdm.training.sources import read_autoencoder
-
-        return int(read_autoencoder(autoencoder).latent_channels)  # type: ignore[arg-type]
+        return _channels_of(autoencoder)
     return int(autoencoder["init_args"]["latent_channels"])
+
+
+@functools.lru_cache
+def _channels_of(source: str) -> int:
+    """Latent channels of a trained model; the parser asks several times."""
+    return int(read_autoencoder(source).latent_channels)  # type: ignore[arg-type]
 
 
 def _text_dim(text_encoder: Any) -> int | None:

@@ -19,8 +19,10 @@ from vdm.training.draws import noise_like, spread_uniforms, uniforms
 from vdm.training.optimizers import OptimizerPlan
 from vdm.training.sources import read_autoencoder
 from vdm.types import Conditioning, Latents
+from vdm.utils.config import configurable
 
 
+@configurable
 class DiffusionModule(TrainingModule):
     """A denoising network in training.
 
@@ -57,7 +59,6 @@ class DiffusionModule(TrainingModule):
         seed: int = 0,
     ) -> None:
         super().__init__(optimizer, seed)
-        self.save_hyperparameters()
         if num_bins < 1:
             raise ValueError(f"got num_bins={num_bins}, expected at least 1")
         self.network = network
@@ -106,12 +107,9 @@ class DiffusionModule(TrainingModule):
             self.autoencoder.eval()
         return self
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what the autoencoder is, not where it came from: the file needs nothing else."""
-        settings = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        if isinstance(settings.get("autoencoder"), str):
-            settings["autoencoder"] = self.autoencoder
-        super().on_save_checkpoint(checkpoint)
+    def settings(self) -> dict[str, Any]:
+        """As made, but with the autoencoder itself: where it came from may be gone one day."""
+        return {**super().settings(), "autoencoder": self.autoencoder}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch."""
