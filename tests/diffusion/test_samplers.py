@@ -155,6 +155,21 @@ def test_grids_from_pure_noise_to_clean_data_give_numbers(sampler, schedule, num
         torch.testing.assert_close(got, DATA.denoiser(schedule)(x, one))
 
 
+@pytest.mark.parametrize("sampler", ALL)
+def test_a_step_of_no_length_changes_nothing(sampler):
+    schedule = DDPMTable()
+    grid = time_grids.linspace(4, ends_clean=False)
+    x, denoise = torch.randn(2, 5), DATA.consistency(schedule)
+
+    def run(times):
+        return sampler(denoise, schedule, x, times, noise=SampleNoise([0, 1]))
+
+    # LCM noises its estimate again, and UniPC uses the evaluation for a correction
+    if sampler not in (samplers.lcm, samplers.unipc):
+        torch.testing.assert_close(run(grid), run(grid[:-1]))
+    assert run(grid).isfinite().all()
+
+
 def test_unipc_takes_pure_noise_in_both_kinds():
     x, schedule = torch.randn(2, 5), LinearPath()
     for kind in ("bh1", "bh2"):

@@ -61,8 +61,8 @@ def run_reference_in_edm_form(scheduler, x, seed=None):
     return y
 
 
-def agree(got, expected):
-    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+def agree(got, expected, tolerance=1e-10):
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
 
 
 def timesteps_agree(scheduler, grid):
@@ -254,7 +254,8 @@ def test_lcm(monkeypatch, num_steps):
     timesteps_agree(scheduler, grid)
     expected = run_reference(scheduler, TABLE, start(), seed=6, generator=True)
     consistent = consistency_boundary(denoise)
-    agree(samplers.lcm(consistent, TABLE, start(), grid, noise=drawing(6)), expected)
+    got = samplers.lcm(consistent, TABLE, start(), grid, noise=drawing(6))
+    agree(got, expected, 1e-7)  # their boundary scales are float32 from integer timesteps
 
 
 @pytest.mark.parametrize("shift", [1.0, 7.0])

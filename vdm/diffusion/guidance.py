@@ -51,7 +51,7 @@ def frame_ramp(cond: Denoise, uncond: Denoise, first: float, last: float) -> Den
         last: Scale at the last one: 3 there.
 
     Source:
-        Blattmann et al. 2023, arXiv:2311.15127, appendix D (linearly increasing guidance).
+        Blattmann et al. 2023, arXiv:2311.15127, linearly increasing guidance.
     """
     if first == last:
         return classifier_free(cond, uncond, first)
@@ -118,7 +118,7 @@ def interval(guided: Denoise, plain: Denoise, low: float, high: float) -> Denois
 
     Source:
         Kynkaanniemi et al. 2024, "Applying Guidance in a Limited Interval Improves Sample and
-        Distribution Quality in Diffusion Models", arXiv:2404.07724, eq. 5.
+        Distribution Quality in Diffusion Models", arXiv:2404.07724, section 3.
     """
     if not low < high:
         raise ValueError(f"got low={low}, high={high}, expected low < high, in noise time")
@@ -175,6 +175,6 @@ def autoguidance(strong: Denoise, weak: Denoise, scale: float | Tensor) -> Denoi
 
     Source:
         Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of Itself",
-        arXiv:2406.02507, eq. 6.
+        arXiv:2406.02507, section 4.
     """
     return classifier_free(strong, weak, scale)

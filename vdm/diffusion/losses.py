@@ -33,7 +33,7 @@ class DenoisingLoss:
 
     Source:
         Kingma & Gao 2023, "Understanding Diffusion Objectives as the ELBO with Simple Data
-        Augmentation", arXiv:2303.00848, eq. 2: the weighted loss that all of them are.
+        Augmentation", arXiv:2303.00848, section 2: the weighted loss that all of them are.
     """
 
     schedule: NoiseSchedule
@@ -60,7 +60,7 @@ class DenoisingLoss:
         cond: Conditioning,
         eps: Sample,
         t: Float[Tensor, " b"],
-        mask: Float[Tensor, "..."] | None = None,
+        mask: Float[Tensor, "b ..."] | None = None,
     ) -> Float[Tensor, " b"]:
         """The loss of every sample of a batch.
 

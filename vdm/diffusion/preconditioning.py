@@ -159,7 +159,8 @@ class SVDPreconditioning(Preconditioning):
     of EDM with its sign changed. Defined for the target ``X0``.
 
     Source:
-        Blattmann et al. 2023, "Stable Video Diffusion", arXiv:2311.15127, appendix D.
+        Blattmann et al. 2023, "Stable Video Diffusion", arXiv:2311.15127, and its released
+        configuration (``VScaling`` of the authors' code).
     """
 
     target: ClassVar[type[Target]] = X0

@@ -207,11 +207,10 @@ def ddim(
     x = walk.start
     for a, b in walk:
         x0 = walk.x0(x, a)
-        std = eta * b.sigma * math.sqrt(_fresh(a, b))
-        kept = math.sqrt(b.sigma**2 - std**2)
-        x = b.alpha * x0 + kept * _eps(x, x0, a)
-        if draw is not None and std > 0:
-            x = x + std * draw(x)
+        fresh = eta**2 * _fresh(a, b)
+        x = b.alpha * x0 + b.sigma * math.sqrt(1 - fresh) * _eps(x, x0, a)
+        if draw is not None and b.sigma > 0:
+            x = x + b.sigma * math.sqrt(fresh) * draw(x)
         walk.report(x)
     return x.to(walk.dtype)
 
@@ -228,8 +227,8 @@ def ancestral(
     """Draws from the posterior of the next sample given this one and ``x0``.
 
     Source:
-        Ho et al. 2020, arXiv:2006.11239, eq. 6-7, between any two times: Kingma et al. 2021,
-        arXiv:2107.00630, eq. 25-29 of appendix A.
+        Ho et al. 2020, arXiv:2006.11239, eq. 6-7; between any two times Kingma et al. 2021,
+        arXiv:2107.00630, appendix A.2.
     """
     draw = _need_noise(noise, "ancestral")
     walk = _Walk(denoise, schedule, x, times, callback)
@@ -299,8 +298,7 @@ def dpmpp_2m(
         h = (b.log_snr - a.log_snr) / 2
         d = x0
         if x0_last is not None and b.sigma > 0:
-            r = h_last / h
-            d = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * x0_last
+            d = x0 + h / (2 * h_last) * (x0 - x0_last)
         x = (b.sigma / a.sigma) * x - b.alpha * math.expm1(-h) * d
         x0_last, h_last = x0, h
         walk.report(x)
@@ -333,7 +331,8 @@ def dpmpp_2m_sde(
         ValueError: If ``eta`` is negative, or positive without ``noise``.
 
     Source:
-        Lu et al. 2022, arXiv:2211.01095, eq. 18; ``eta`` scales the noise of the SDE.
+        Lu et al. 2022, arXiv:2211.01095, SDE-DPM-Solver++(2M); ``eta`` scales the noise of the
+        SDE and is 1 there.
     """
     if eta < 0:
         raise ValueError(f"got eta={eta}, expected 0 (deterministic), 1 (reverse SDE) or between")
@@ -345,8 +344,7 @@ def dpmpp_2m_sde(
         h = (b.log_snr - a.log_snr) / 2
         d = x0
         if x0_last is not None and b.sigma > 0:
-            r = h_last / h
-            d = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * x0_last
+            d = x0 + h / (2 * h_last) * (x0 - x0_last)
         decay = math.exp(-eta * h) if eta > 0 else 1.0
         x = (b.sigma / a.sigma * decay) * x - b.alpha * math.expm1(-(1 + eta) * h) * d
         if draw is not None and b.sigma > 0:
@@ -383,8 +381,8 @@ def unipc(
         ValueError: If ``kind`` is unknown.
 
     Source:
-        Zhao et al. 2023, "UniPC", arXiv:2302.04867, algorithms 5-8 (data prediction), order 2, with
-        the coefficient 1/2 where one difference is used (their section 3.4).
+        Zhao et al. 2023, "UniPC", arXiv:2302.04867, multistep UniPC in its data-prediction form,
+        order 2, with their coefficient 1/2 where a single difference is used.
     """
     if kind not in ("bh1", "bh2"):
         raise ValueError(f"got kind={kind!r}, expected 'bh1' or 'bh2'")
@@ -413,7 +411,7 @@ def _unipc_predict(past: list[_Evaluation], b: Level, kind: str) -> Tensor:
     x, x0, a = past[-1]
     h = (b.log_snr - a.log_snr) / 2
     x = (b.sigma / a.sigma) * x - b.alpha * math.expm1(-h) * x0
-    if len(past) < 2 or b.sigma == 0:
+    if len(past) < 2 or b.sigma == 0 or h == 0:
         return x
     _, x0_last, last = past[-2]
     r = (last.log_snr - a.log_snr) / 2 / h

@@ -88,7 +88,7 @@ class SNRShifted(NoiseSchedule):
 
     Source:
         Yang et al. 2024, "CogVideoX", arXiv:2408.06072, and its released scheduler, after Hoogeboom
-        et al. 2023, "simple diffusion", arXiv:2301.11093, eq. 4.
+        et al. 2023, "simple diffusion", arXiv:2301.11093, section 3.1.
     """
 
     base: NoiseSchedule

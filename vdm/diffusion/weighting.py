@@ -98,7 +98,7 @@ class MinSNR(Weighting):
 
     Source:
         Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy",
-        arXiv:2303.09556, eq. 8 (there for ``x0``; here exact for every target).
+        arXiv:2303.09556, section 3.4 (there for ``x0``; here exact for every target).
     """
 
     gamma: float = 5.0
@@ -142,8 +142,8 @@ class Sigmoid(Weighting):
         bias: The log-SNR above which the weight falls.
 
     Source:
-        Kingma & Gao 2023, "Understanding Diffusion Objectives as the ELBO", arXiv:2303.00848,
-        section 4 and appendix; Hoogeboom et al. 2024, arXiv:2410.19324, eq. 9.
+        Kingma & Gao 2023, arXiv:2303.00848, and Hoogeboom et al. 2024, "Simpler Diffusion",
+        arXiv:2410.19324, sigmoid weighting; the bias is theirs.
     """
 
     bias: float = 2.0
