@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -36,9 +36,14 @@ def digest(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write plain data so that the file is either absent or whole."""
+    write_text(path, [json.dumps(value)])
+
+
+def write_text(path: Path, lines: Iterable[str]) -> None:
+    """Write lines so that the file is either absent or whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
+        file.writelines(f"{line}\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -293,4 +298,4 @@ def _finish(partial: Path, folder: Path, plan: dict[str, Any]) -> None:
 
 
 def _digest_array(array: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(array), digest_size=16).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from vdm.data.block_store import digest, write_text
 from vdm.data.clip_cache import ClipCache, build_clip_cache
 from vdm.data.datasets import ClipDataset
 from vdm.data.latent_cache import LatentCache, LatentDataset, build_latent_cache
+from vdm.data.real_clips import RealClips
 from vdm.data.sampler import ShuffledBatches
 from vdm.data.sources import Paraphrase, ShapesSource, mirror_caption
+from vdm.data.video_folder import VideoFolder
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ class BatchesModule(L.LightningDataModule):
         """Samples to train on; keys beyond the length are later passes."""
 
     @abstractmethod
-    def val_dataset(self) -> Dataset[Any]:
-        """Samples to validate on."""
+    def val_dataset(self) -> Dataset[Any] | None:
+        """Samples to validate on, if there are any."""
 
     @property
     def position(self) -> int:
@@ -87,9 +91,8 @@ class BatchesModule(L.LightningDataModule):
         """
         if self.trainer is None:
             return self._resumed_at
-        return max(
-            self._resumed_at, self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        )
+        used = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return max(self._resumed_at, used.processed)  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in."""
@@ -127,14 +130,13 @@ class BatchesModule(L.LightningDataModule):
             data, batch_sampler=batches, num_workers=self.num_workers, pin_memory=self._pin()
         )
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Validation samples in order, the last batch possibly smaller."""
-        return DataLoader(
-            self.val_dataset(),
-            self.batch_size,
-            num_workers=self.num_workers,
-            pin_memory=self._pin(),
-        )
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Validation samples in order, the last batch possibly smaller; none without samples."""
+        data = self.val_dataset()
+        if data is None:
+            return []
+        pin = self._pin()
+        return DataLoader(data, self.batch_size, num_workers=self.num_workers, pin_memory=pin)
 
     def _pin(self) -> bool:
         """Page-locked memory pays where batches go to a CUDA device."""
@@ -240,13 +242,7 @@ class ShapesLatents(BatchesModule):
         Raises:
             ValueError: If nobody provides an autoencoder.
         """
-        autoencoder = self.autoencoder
-        if autoencoder is None and self.trainer is not None:
-            autoencoder = getattr(self.trainer.lightning_module, "autoencoder", None)
-        if autoencoder is None:
-            raise ValueError(
-                "got no autoencoder: pass one, or train a module that has one as `.autoencoder`"
-            )
+        autoencoder = _encoder_of(self, self.autoencoder)
         clips = build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
         mirror = mirror_caption if self.mirror and split == "train" else None
         return build_latent_cache(clips, autoencoder, self.cache_dir, mirror, self.dtype)
@@ -260,3 +256,171 @@ class ShapesLatents(BatchesModule):
     def val_dataset(self) -> LatentDataset:
         """Validation latents with canonical captions."""
         return LatentDataset(self.latents("val"))
+
+
+class RealVideos(BatchesModule):
+    """Windows of real clips: batches of ``video``, ``caption`` (empty) and ``index``.
+
+    Args:
+        folder: Shards, from ``python -m vdm.data.real_clips FOLDER``.
+        num_train: Windows to train on.
+        num_val: Windows of held-out videos.
+        size: Height and width in pixels.
+        num_frames: Frames per window.
+        batch_size: Windows per batch and process.
+        num_workers: Processes that read ahead.
+        seed: Chooses the windows and their order.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        num_train: int = 4000,
+        num_val: int = 128,
+        size: int = 64,
+        num_frames: int = 16,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.folder = folder
+        self.counts = {"train": num_train, "val": num_val}
+        self.size = size
+        self.num_frames = num_frames
+
+    def clips(self, split: Literal["train", "val"]) -> RealClips:
+        """The windows of a split."""
+        return RealClips(
+            self.folder, split, self.counts[split], self.seed, self.size, self.num_frames
+        )
+
+    def train_dataset(self) -> ClipDataset:
+        """Windows to train on."""
+        return ClipDataset(self.clips("train"))
+
+    def val_dataset(self) -> ClipDataset:
+        """Windows of held-out videos."""
+        return ClipDataset(self.clips("val"))
+
+
+class RealLatents(BatchesModule):
+    """Latents of windows of real clips: batches of ``latents``, ``caption`` (empty) and ``index``.
+
+    The encoder is found as for :class:`ShapesLatents`.
+
+    Args:
+        videos: Which windows; its batches are not used.
+        autoencoder: Encodes clips; none asks the module that is being trained.
+        batch_size: Windows per batch and process.
+        num_workers: Processes that read ahead.
+        seed: Chooses the order of windows.
+        dtype: Type that latents are stored in; batches are float32.
+        cache_dir: Folder of all caches.
+    """
+
+    def __init__(
+        self,
+        videos: RealVideos,
+        autoencoder: nn.Module | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int = 0,
+        dtype: Literal["float16", "float32"] = "float16",
+        cache_dir: str = "outputs/cache",
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.videos = videos
+        self.autoencoder = autoencoder
+        self.dtype = dtype
+        self.cache_dir = cache_dir
+
+    def use_autoencoder(self, autoencoder: nn.Module) -> None:
+        """Encode by this module from now on."""
+        self.autoencoder = autoencoder
+
+    def latents(self, split: Literal["train", "val"]) -> LatentCache:
+        """The cached latents of a split, encoded now if they are not there."""
+        autoencoder = _encoder_of(self, self.autoencoder)
+        clips = self.videos.clips(split)
+        return build_latent_cache(clips, autoencoder, self.cache_dir, dtype=self.dtype)
+
+    def train_dataset(self) -> LatentDataset:
+        """Training latents."""
+        return LatentDataset(self.latents("train"))
+
+    def val_dataset(self) -> LatentDataset:
+        """Validation latents, of held-out videos."""
+        return LatentDataset(self.latents("val"))
+
+
+class VideoFolderClips(BatchesModule):
+    """Clips of the user's own video files: batches of ``video``, ``caption`` and ``index``.
+
+    Every file gives one clip in every pass, from another start each time; in validation from the
+    first frame. Bad files are left out and listed in ``quarantine.txt`` beside the cache.
+
+    Args:
+        folder: Searched to any depth; captions are the ``.txt`` files of the same name.
+        val_share: Share of the files that is held out; 0 for no validation.
+        size: Height and width in pixels.
+        num_frames: Frames per clip.
+        fps: Frames per second, by time stamps; none takes every frame of each file.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that decode.
+        seed: Chooses the order and the starts.
+        cache_dir: Folder that remembers which files are sound.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        val_share: float = 0.1,
+        size: int = 64,
+        num_frames: int = 16,
+        fps: float | None = None,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        cache_dir: str = "outputs/cache",
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.folder = folder
+        self.val_share = val_share
+        self.size = size
+        self.num_frames = num_frames
+        self.fps = fps
+        self.cache = Path(cache_dir) / f"folder-{digest(str(Path(folder).resolve()))[:20]}"
+
+    def train_dataset(self) -> VideoFolder:
+        """Clips to train on."""
+        data = self._files("train", self.seed)
+        write_text(self.cache / "quarantine.txt", [str(verdict) for verdict in data.dropped])
+        return data
+
+    def val_dataset(self) -> VideoFolder | None:
+        """Held-out files, from their first frames."""
+        return self._files("val", None) if self.val_share else None
+
+    def _files(self, part: Literal["train", "val"], seed: int | None) -> VideoFolder:
+        return VideoFolder(
+            self.folder,
+            self.num_frames,
+            (self.size, self.size),
+            self.fps,
+            seed,
+            part,
+            self.val_share,
+            self.cache / "files.json",
+        )
+
+
+def _encoder_of(data: L.LightningDataModule, autoencoder: nn.Module | None) -> nn.Module:
+    """The given autoencoder, or that of the module that is being trained on the data."""
+    if autoencoder is None and data.trainer is not None:
+        autoencoder = getattr(data.trainer.lightning_module, "autoencoder", None)
+    if autoencoder is None:
+        raise ValueError(
+            "got no autoencoder: pass one, or train a module that has one as `.autoencoder`"
+        )
+    return autoencoder

@@ -154,6 +154,7 @@ def _rows(source: ClipSource, mirror: MirrorCaption | None) -> list[_Row]:
 
 def _encoder(autoencoder: nn.Module) -> Callable[[Tensor], np.ndarray]:
     """The encoder as a function to float32 arrays, in eval mode, on the device where it is."""
+    encode_video: Callable[[Tensor], Tensor] = autoencoder.encode  # type: ignore[assignment]
 
     @torch.no_grad()
     def encode(video: Tensor) -> np.ndarray:
@@ -161,7 +162,7 @@ def _encoder(autoencoder: nn.Module) -> Callable[[Tensor], np.ndarray]:
         autoencoder.eval()
         try:
             like = next(autoencoder.parameters(), video)
-            return autoencoder.encode(video.to(like)).float().cpu().numpy()
+            return encode_video(video.to(like)).float().cpu().numpy()
         finally:
             autoencoder.train(training)
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,6 +23,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vdm.utils.video_reader import VideoIndex, VideoReader, parse_comment
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 Frames = UInt8[Tensor, "t h w 3"]
 
@@ -219,7 +222,9 @@ def _encode(codec: str, pix_fmt: str, options: dict[str, str]) -> Callable[..., 
             frames = np.pad(frames, ((0, 0), *pad, (0, 0)), mode="edge")
         with av.open(str(path), "w") as container:
             container.metadata["comment"] = comment
-            stream = container.add_stream(codec, rate=_rate(fps), options=options)
+            stream = cast(
+                "VideoStream", container.add_stream(codec, rate=_rate(fps), options=options)
+            )
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = pix_fmt
             if subsampled:

@@ -111,13 +111,44 @@ class VideoReader:
         return self._stream.codec_context.name
 
     @property
-    def promised(self) -> tuple[int, float]:
-        """Number of frames and seconds that the header speaks of; 0 where it does not say."""
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of a frame as coded, before rotation and resizing."""
+        return self._stream.codec_context.height, self._stream.codec_context.width
+
+    def damage(self) -> str | None:
+        """Decode everything and say what is wrong with it, if anything; slow.
+
+        The header may be off by a few frames in a sound file, so only a larger lack counts.
+        """
+        self._reopen()
+        decoded: set[int | None] = set()
+        error = ""
+        try:
+            with _one_line(self.path):
+                decoded.update(frame.pts for frame in self._frames() if not frame.is_corrupt)
+        except ValueError as caught:
+            error = f": {str(caught).removeprefix(f'{self.path.name}: ')}"
+        lost = len(self) - len(decoded.intersection(self.index.pts))
+        if lost or error:
+            return f"damaged: {len(self) - lost} of {len(self)} frames decode{error}"
+        if self.codec == "gif" and self.path.read_bytes()[-1:] != b";":  # says no length
+            return f"truncated: the file ends after frame {len(self)} without its end mark"
+        frames, seconds, slack = self._promised()
+        if frames - len(self) > max(3, frames // 20):
+            return f"truncated: {len(self)} of {frames} frames are there"
+        covered = self.index.times[-1] + 1 / (self.fps or 1)
+        least = 0.75 if self._container.format.name == "asf" else 3 / (self.fps or 1)
+        if seconds - covered > max(least, slack * seconds):  # asf counts its preroll
+            return f"truncated: {covered:.1f} of {seconds:.1f} seconds are there"
+        return None
+
+    def _promised(self) -> tuple[int, float, float]:
+        """Frames and seconds that the header speaks of (0: not said), share that may be missing."""
         stream, container = self._stream, self._container
-        seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        if not seconds and container.duration and len(container.streams) == 1:
-            seconds = container.duration / 1e6
-        return stream.frames, seconds
+        if stream.duration:
+            return stream.frames, float(stream.duration * self._time_base), 0.05
+        alone = len(container.streams) == 1  # otherwise it may be the sound that is longer
+        return stream.frames, (container.duration or 0) / 1e6, 0.05 if alone else 0.2
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -191,12 +222,23 @@ class VideoReader:
     def _index_frames(self) -> VideoIndex:
         """Time stamps by decoding everything."""
         self._reopen()
-        frames = [(frame.pts, frame.key_frame) for frame in self._container.decode(self._stream)]
+        frames = [(frame.pts, frame.key_frame) for frame in self._frames()]
         pts = sorted({pts for pts, _ in frames if pts is not None})
         if not pts:
             raise ValueError(f"{self.path.name}: no frame of its video decodes")
         keys = sorted({pts for pts, is_key in frames if is_key and pts is not None} | {pts[0]})
         return VideoIndex(tuple(pts), tuple(keys), self._time_base)
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        """Decode on from where the container is.
+
+        Empty packets (Theora's way to repeat a frame) are left out: the decoder takes them for the
+        end.
+        """
+        for packet in self._container.demux(self._stream):
+            if packet.size:
+                yield from packet.decode()
+        yield from self._stream.codec_context.decode(None)
 
     @property
     def _time_base(self) -> Fraction:
@@ -214,12 +256,22 @@ class VideoReader:
             groups.setdefault(max(0, bisect_right(keys, pts) - 1), set()).add(pts)
         found: dict[int, np.ndarray] = {}
         for group in sorted(groups):
-            self._container.seek(keys[group], backward=True, stream=self._stream)
-            found |= self._decode_until(groups[group], from_start=False)
-        if missing := wanted - found.keys():  # seeks of this container are not exact
+            if self._seek(keys[group]):
+                found |= self._decode_until(groups[group], from_start=False)
+        if missing := wanted - found.keys():  # seeks in this container are not exact
             self._reopen()
             found |= self._decode_until(missing, from_start=True)
         return found
+
+    def _seek(self, pts: int) -> bool:
+        """Go to a key frame; false where the container does not allow it."""
+        import av
+
+        try:
+            self._container.seek(pts, backward=True, stream=self._stream)
+        except av.FFmpegError:
+            return False
+        return True
 
     def _decode_until(self, wanted: set[int], from_start: bool) -> dict[int, np.ndarray]:
         """Decode on until every wanted frame was seen or passed.
@@ -228,7 +280,7 @@ class VideoReader:
         """
         found: dict[int, np.ndarray] = {}
         last, is_whole = max(wanted), from_start
-        for frame in self._container.decode(self._stream):
+        for frame in self._frames():
             is_whole = is_whole or frame.key_frame
             if is_whole and frame.pts in wanted:
                 found[frame.pts] = self._convert(frame)
