@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -92,6 +94,15 @@ def test_a_blot_is_no_shape():
     (found,) = read_clip(clip).objects
     assert found.colour == "red"
     assert found.shape is None
+
+
+def test_noise_of_any_colour_is_read_without_complaint():
+    clip = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reading = read_clip(clip)
+        read_clip(clip[:, :16, :16])
+    assert not any(thing.motion and thing.shape for thing in reading.objects)
 
 
 def test_many_clips_read_as_each_alone():

@@ -79,16 +79,19 @@ def read_clip(frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
     zoom = height / a.SIZE
     labels = shapes.colour_labels(frames)
     camera = read_camera(frames, labels)
-    areas = _areas(labels) / zoom**2
-    present = np.flatnonzero(np.median(areas, 0) >= MIN_AREA)
-    masks = [_without_specks(labels == colour) for colour in present]
+    least = MIN_AREA * zoom**2
+    seen = np.flatnonzero(_areas(labels).max(0) >= least)
+    spots = {colour: _without_specks(labels == colour) for colour in seen}
+    areas = {colour: spot.sum((1, 2)) for colour, spot in spots.items()}
+    present = [colour for colour, area in areas.items() if np.median(area) >= least]
+    masks = [spots[colour] for colour in present]
     found = []
     for k, colour in enumerate(present):
         others = np.any(masks[:k] + masks[k + 1 :], 0) if len(masks) > 1 else None
         found.append(_read_object(int(colour), masks[k], others, camera, zoom))
     found.sort(key=lambda pair: -pair[0])
-    counts = (areas >= MIN_AREA).sum(1)
     objects = tuple(reading for _, reading in found)
+    counts = sum((area >= least for area in areas.values()), np.zeros(len(frames), int))
     is_persistent = bool((counts == counts[0]).all()) and all(o.is_persistent for o in objects)
     return Reading(objects, camera, is_persistent)
 

@@ -147,6 +147,21 @@ def wilson_interval(successes: int, n: int, z: float = Z95) -> tuple[float, floa
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def difference_interval(successes1: int, n1: int, successes2: int, n2: int) -> tuple[float, float]:
+    """Interval for the difference of two independent proportions, the first minus the second.
+
+    Source:
+        Newcombe 1998, "Interval estimation for the difference between independent proportions",
+        Statistics in Medicine 17(8), method 10.
+    """
+    low1, high1 = wilson_interval(successes1, n1)
+    low2, high2 = wilson_interval(successes2, n2)
+    p1, p2 = successes1 / max(n1, 1), successes2 / max(n2, 1)
+    down = math.hypot(p1 - low1, high2 - p2)
+    up = math.hypot(high1 - p1, p2 - low2)
+    return p1 - p2 - down, p1 - p2 + up
+
+
 def resample_indices(
     n: int, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Int[np.ndarray, "r n"]:

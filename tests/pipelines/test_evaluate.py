@@ -1,0 +1,255 @@
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tiny_model import make_parts
+
+from vdm import world
+from vdm.pipelines.evaluate import evaluate
+from vdm.pipelines.evaluate_records import Records
+from vdm.pipelines.generate import Generator
+from vdm.utils.video_io import write_video
+
+IID = "test-iid/1 object"
+
+
+def draw(prompts: Sequence[str]) -> torch.Tensor:
+    clips = np.stack([world.render(world.scene_from_caption(prompt)) for prompt in prompts])
+    return torch.from_numpy(clips).movedim(-1, 1) / 255
+
+
+class Perfect:
+    """Draws exactly what it is told, and counts."""
+
+    def __init__(self, autoencoder: torch.nn.Module | None = None, fail_after: int = 10**9) -> None:
+        self.autoencoder, self.fail_after = autoencoder, fail_after
+        self.seeds: list[int] = []
+
+    def __call__(self, prompts: Sequence[str], *, seed: Sequence[int], steps: int = 25):
+        if len(self.seeds) >= self.fail_after:
+            raise RuntimeError("killed")
+        assert len(seed) == len(prompts)
+        self.seeds += seed
+        return SimpleNamespace(frames=draw(prompts))
+
+
+class Darker(torch.nn.Module):
+    """An autoencoder that loses one level of 255, and two in the first frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(2 / 255))
+
+    def encode(self, video: torch.Tensor) -> torch.Tensor:
+        return video
+
+    def decode(self, latents: torch.Tensor, num_frames: int) -> torch.Tensor:
+        video = latents[:, :, :num_frames] - self.level
+        return torch.cat([video[:, :, :1] - self.level, video[:, :, 1:]], 2)
+
+
+def test_a_model_that_draws_what_it_is_told_scores_as_the_real_clips_do():
+    result = evaluate(Perfect(), n=6, num_objects=(1, 2), data="test-iid", num_resamples=20)
+    for data in (IID, "test-iid/2 objects"):
+        whole = {
+            source: named["caption-accuracy/whole"] for source, named in result.scores[data].items()
+        }
+        assert whole["generated"].value == whole["real"].value == 100
+        assert whole["generated"].ceiling == 100
+        assert whole["generated"].interval[0] < 100
+        assert whole["swapped captions"].value == 0
+        assert max(whole["static copy"].value, whole["shuffled frames"].value) < 50
+        assert result.scores[data]["generated"]["caption-accuracy/persistence"].value == 100
+        assert result.failures[data] == []
+    assert whole["generated"].protocol == (
+        "caption-accuracy/whole/16f@8/64/native/moving-shapes-1/test-iid:2-objects:start0/n6/"
+        "oracle/r1"
+    )
+
+
+def test_a_model_that_ignores_its_prompt_fails_and_the_failures_are_named():
+    def stubborn(prompts: Sequence[str], *, seed: Sequence[int]):
+        return SimpleNamespace(frames=draw(["a red circle stays still"] * len(prompts)))
+
+    result = evaluate(
+        stubborn, n=6, num_objects=(1,), data=("test-iid", "test-comp"), baselines=False
+    )
+    generated = result.scores[IID]["generated"]
+    assert generated["caption-accuracy/whole"].value == 0
+    assert generated["caption-accuracy/count"].value == 100
+    assert result.failures[IID][0]["failures"] >= 1
+    assert set(result.scores[IID]) == {"real", "generated"}
+    low, high = result.gaps[IID]["interval"]
+    assert low < result.gaps[IID]["points"] == 0 < high
+
+
+def test_the_autoencoder_has_its_own_scores_and_ceiling():
+    model = Perfect(Darker())
+    result = evaluate(model, n=3, num_objects=(1,), data="test-iid", baselines=False)
+    named = result.scores[IID]["reconstructed"]
+    assert named["caption-accuracy/whole"].value == 100
+    assert named["reconstruction/psnr_first"].value == pytest.approx(20 * np.log10(255 / 2), 1e-2)
+    assert named["reconstruction/psnr"].value > named["reconstruction/psnr_first"].value
+    assert named["reconstruction/ssim"].value == pytest.approx(1, abs=0.01)
+    only = evaluate(model, "test-iid", "reconstruction", n=3, num_objects=(1,))
+    assert set(only.scores[IID]) == {"reconstructed"}
+
+
+def test_motion_distance_and_jitter_stand_beside_the_real_clips():
+    def still(prompts: Sequence[str], *, seed: Sequence[int]):
+        return SimpleNamespace(frames=draw(prompts)[:, :, :1].repeat(1, 1, 16, 1, 1))
+
+    data = "test-iid/2 objects"
+    result = evaluate(
+        still, "test-iid", ("fmd/flow", "jitter"), n=3, num_objects=(2,), num_resamples=5
+    )
+    named = result.scores[data]
+    distance = named["generated"]["fmd/flow"]
+    assert distance.rank_deficient
+    assert distance.floor > 0
+    assert distance.interval[0] <= distance.value <= distance.interval[1]
+    assert distance.n_real == distance.n_gen == 3
+    assert named["generated"]["jitter/residual"].value == 0
+    assert named["real"]["jitter/residual"].value > 0
+    assert result.jitter_passes == {data: True}
+
+
+def test_a_generator_is_scored_with_its_own_shape_and_named_by_its_weights():
+    generator = Generator(make_parts())
+    options = {"n": 2, "num_objects": (1,), "steps": 1, "height": 16, "width": 16}
+    result = evaluate(generator, "test-iid", **options, batch_size=1)
+    assert 0 <= result.clamped[IID] <= 1
+    named = result.scores[IID]
+    assert named["generated"]["caption-accuracy/whole"].n_gen == 2
+    assert named["generated"]["caption-accuracy/whole"].protocol.split("/")[2:4] == ["5f@8", "16"]
+    assert named["reconstructed"]["reconstruction/ssim"].value < 1
+    assert result.about["model"] == "tiny"
+    assert result.about["settings"] == {"steps": 1, "height": 16, "width": 16}
+    assert result.about["config_sha256"]
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_the_same(tmp_path: Path):
+    def scores(out: Path | None, model: Callable, n: int = 7) -> dict:
+        options = {"n": n, "num_objects": (1,), "batch_size": 2, "baselines": False, "steps": 3}
+        return evaluate(model, "test-iid", out=out, **options).to_dict()["scores"]
+
+    with pytest.raises(RuntimeError, match="killed"):
+        scores(tmp_path, Perfect(fail_after=4))
+    with (tmp_path / "records.jsonl").open("a") as file:
+        file.write('{"data": "test-i')  # as if killed while writing
+    rest = Perfect()
+    continued = scores(tmp_path, rest)
+    whole = Perfect()
+    assert continued == scores(None, whole)
+    assert rest.seeds == whole.seeds[4:]
+    assert json.loads((tmp_path / "scores.json").read_text())["scores"] == json.loads(
+        json.dumps(continued)
+    )
+    more = Perfect()
+    scores(tmp_path, more, n=9)
+    assert len(more.seeds) == 2
+
+
+def test_measurements_under_other_settings_are_not_mixed(tmp_path: Path):
+    options = {"n": 2, "num_objects": (1,), "out": tmp_path, "baselines": False}
+    evaluate(Perfect(), "test-iid", steps=3, **options)
+    with pytest.raises(ValueError, match="settings="):
+        evaluate(Perfect(), "test-iid", steps=4, **options)
+    with pytest.raises(ValueError, match="seed=0"):
+        evaluate(Perfect(), "test-iid", steps=3, seed=1, **options)
+    (tmp_path / "records.jsonl").write_text("no json\n")
+    with pytest.raises(ValueError, match="not a file of measurements"):
+        Records(tmp_path / "records.jsonl", {})
+
+
+def test_the_noise_of_a_clip_does_not_depend_on_the_batch():
+    seeds = []
+    for batch_size in (1, 3):
+        model = Perfect()
+        evaluate(model, "test-iid", n=3, num_objects=(1,), batch_size=batch_size, baselines=False)
+        seeds.append(model.seeds)
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0])) == 3
+
+
+def test_a_folder_of_clips_is_scored_by_the_captions_beside_them(tmp_path: Path):
+    captions = ["a red circle moves left", "a large blue square spins clockwise quickly"]
+    for name, caption in zip("ab", captions, strict=True):
+        clip = world.render(world.scene_from_caption(caption))
+        write_video(clip, tmp_path / f"{name}.npz", 8.0, {"prompt": "a pink star grows"})
+        (tmp_path / f"{name}.txt").write_text(caption + "\n")
+    named = evaluate(tmp_path, n=5, baselines=False).scores["test-iid"]["generated"]
+    assert named["caption-accuracy/whole"].value == 100
+    assert named["caption-accuracy/whole"].n_gen == 2
+    (tmp_path / "b.txt").unlink()
+    noted = evaluate(tmp_path, n=5, baselines=False).scores["test-iid"]["generated"]
+    assert noted["caption-accuracy/whole"].value == 50
+
+
+def test_real_video_is_reconstructed_from_a_folder(tmp_path: Path):
+    clip = world.render(world.scene("val", 0, 0, 1), 80)
+    write_video(clip, tmp_path / "clip.mkv", 8.0)
+    result = evaluate(Perfect(Darker()), tmp_path, "reconstruction", n=3)
+    score = result.scores[tmp_path.name]["reconstructed"]["reconstruction/psnr"]
+    assert score.n_gen == 1
+    assert "/64/" in score.protocol
+
+
+def test_tables_and_json_hold_every_score(tmp_path: Path):
+    result = evaluate(Perfect(Darker()), n=3, num_objects=(1,), out=tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    for table in result.tables():
+        console.print(table)
+    text = console.file.getvalue()
+    for word in ("caption-accuracy", "generated", "swapped captions", "whole", "psnr", "100.0"):
+        assert word in text
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    whole = saved["scores"]["test-comp/1 object"]["generated"]["caption-accuracy/whole"]
+    assert whole["n_gen"] == 3
+    assert whole["interval"][0] < whole["value"]
+    assert saved["about"]["model"] == "Perfect"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"protocols": "fvd"}, "protocol 'fvd', expected one of caption-accuracy"),
+        ({"protocols": ()}, "no protocol"),
+        ({"protocols": "reconstruction"}, "with an autoencoder"),
+        ({"data": "test-idd"}, "data 'test-idd', expected a folder or one of"),
+        ({"n": 0}, "n=0"),
+        ({"n": 3000, "data": "test-comp"}, "at most 2048"),
+        ({"n": 1, "protocols": "fmd/flow"}, "at least 2"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"num_objects": (4,)}, "num_objects=4"),
+    ],
+)
+def test_impossible_wishes_are_refused_before_any_work(arguments, message):
+    model = Perfect()
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, **{"n": 2, **arguments})
+    assert model.seeds == []
+
+
+def test_what_is_no_folder_of_scorable_clips_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="holds no clip"):
+        evaluate(tmp_path)
+    clip = world.render(world.scene("val", 0, 0, 1))
+    write_video(clip, tmp_path / "a.mkv", 8.0)
+    with pytest.raises(ValueError, match="no caption"):
+        evaluate(tmp_path, n=1)
+    with pytest.raises(ValueError, match="finished clips"):
+        evaluate(tmp_path, n=1, steps=5)
+    write_video(clip, tmp_path / "b.mp4", 8.0)
+    with pytest.raises(ValueError, match="lossy"):
+        evaluate(tmp_path, n=1)
+    with pytest.raises(FileNotFoundError):
+        evaluate(tmp_path / "nowhere")
+    with pytest.raises(TypeError, match="int"):
+        evaluate(3)

@@ -1,0 +1,341 @@
+"""What a model is worth: its scores beside the floor, the ceiling and baselines that must fail.
+
+Every clip is measured once and the measurements are kept, so a long evaluation can be stopped and
+continued, or extended to more clips. The oracle's ceiling is measured on the real clips of the same
+captions, and on what the autoencoder leaves of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from vdm import world
+from vdm.data.clip_cache import ClipSource
+from vdm.data.sources import ShapesSource
+from vdm.metrics.clips import Clips
+from vdm.metrics.motion import motion_features
+from vdm.metrics.optical_flow import FlowEstimator
+from vdm.metrics.oracle import read_clips
+from vdm.metrics.reconstruction import psnr_per_frame, ssim
+from vdm.metrics.score import NUM_RESAMPLES
+from vdm.metrics.temporal import jitter
+from vdm.pipelines.evaluate_records import Records
+from vdm.pipelines.evaluate_report import DataSet, Evaluation, summarise
+from vdm.pipelines.evaluate_sources import (
+    ClipFolder,
+    FromFolder,
+    Generate,
+    Generated,
+    Real,
+    Reconstructed,
+    Shuffled,
+    StaticCopy,
+)
+from vdm.pipelines.generate import Generator
+from vdm.pipelines.load import load
+
+MEASURED = {
+    "caption-accuracy": "reading",
+    "reconstruction": "reconstruction",
+    "fmd/flow": "flow",
+    "jitter": "jitter",
+}
+"""What every protocol needs to know of a clip."""
+PROTOCOLS = tuple(MEASURED)
+SPLITS = ("test-iid", "test-comp")
+MODEL_FILES = ("vdm.json", "final.safetensors", "model_index.json", "checkpoints")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Clips to measure."""
+
+    data: str
+    maker: Real
+    indices: range
+    names: set[str]
+
+
+def evaluate(
+    model: str | Path | Generate,
+    data: str | Path | Sequence[str | Path] | None = None,
+    protocols: str | Sequence[str] | None = None,
+    *,
+    n: int = 512,
+    num_objects: Sequence[int] = (1, 2),
+    out: str | Path | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    baselines: bool = True,
+    num_resamples: int = NUM_RESAMPLES,
+    progress: bool = False,
+    **settings: Any,
+) -> Evaluation:
+    """Score a model, or a folder of clips that one made.
+
+    Args:
+        model: What :func:`vdm.load` takes, a generator, or any function
+            ``model(prompts, seed=seeds, **settings)`` that returns clips with ``frames`` in [0, 1];
+            or a folder of lossless clips with their captions.
+        data: Splits of the world, or folders of real video; ``test-iid`` and ``test-comp`` if None
+            (for a folder of clips ``test-iid`` alone).
+        protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``jitter``; if None the
+            first, and the second where there is an autoencoder.
+        n: Clips per data set and number of objects.
+        num_objects: Each split of the world is scored with so many objects, one after the other.
+        out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
+            goes on, and a larger ``n`` adds to a smaller one. None keeps nothing.
+        batch_size: Clips generated together; it changes no score.
+        seed: Seed of the model's noise.
+        baselines: Score the baselines too: static copy, shuffled frames, swapped captions.
+        num_resamples: Bootstrap resamples.
+        progress: Show a progress bar.
+        settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``sampler``, ...
+
+    Returns:
+        Scores with protocol, counts, intervals, floors and ceilings.
+
+    Raises:
+        FileNotFoundError: If a path leads nowhere.
+        ValueError: If a name is unknown, a count impossible, or ``out`` holds an evaluation under
+            other settings.
+    """
+    folder = _clip_folder(model)
+    chosen = _check(PROTOCOLS[:1] if protocols is None else protocols, n, batch_size)
+    generate = None if folder is not None else _generator(model)
+    has_autoencoder = getattr(generate, "autoencoder", None) is not None
+    if protocols is None and has_autoencoder:
+        chosen = PROTOCOLS[:2]
+    if "reconstruction" in chosen and not has_autoencoder:
+        raise ValueError("got protocol 'reconstruction', expected a model with an autoencoder")
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if folder is not None and settings:
+        raise ValueError(
+            f"got {next(iter(settings))} for a folder of finished clips, expected none"
+        )
+    shape = _shape(generate, folder, settings)
+    names = data if data is not None else SPLITS if folder is None else SPLITS[:1]
+    names = [names] if isinstance(names, str | Path) else list(names)
+    counts = list(num_objects) if folder is None else [None]
+    count = n if folder is None else min(n, len(folder))
+    sets = [one for name in names for one in _data_sets(name, count, counts, shape, chosen)]
+
+    about = _describe(model, generate, folder, seed, settings)
+    conditions = {**about, "shape": list(shape), "data_of_folders": _folders(sets)}
+    records = Records(None if out is None else Path(out) / "records.jsonl", conditions)
+    tasks: list[_Task] = []
+    for one in sets:
+        makers = _makers(one, generate, folder, seed, settings, chosen, baselines)
+        tasks += _tasks(one, makers, chosen)
+    _run(tasks, records, batch_size, progress)
+    result = summarise(sets, records, chosen, about, baselines, num_resamples)
+    if out is not None:
+        result.save(Path(out) / "scores.json")
+    return result
+
+
+def _check(protocols: str | Sequence[str], n: int, batch_size: int) -> tuple[str, ...]:
+    chosen = (protocols,) if isinstance(protocols, str) else tuple(protocols)
+    for name in chosen:
+        if name not in PROTOCOLS:
+            raise ValueError(f"got protocol {name!r}, expected one of {', '.join(PROTOCOLS)}")
+    if not chosen:
+        raise ValueError(f"got no protocol, expected one of {', '.join(PROTOCOLS)}")
+    least = 2 if "fmd/flow" in chosen else 1
+    if n < least or batch_size < 1:
+        raise ValueError(
+            f"got n={n}, batch_size={batch_size}, expected at least {least} and at least 1"
+        )
+    return chosen
+
+
+def _clip_folder(model: Any) -> ClipFolder | None:
+    """The model as a folder of clips, if it is one."""
+    if not isinstance(model, str | Path):
+        return None
+    path = Path(model)
+    if not path.is_dir() or any((path / name).exists() for name in MODEL_FILES):
+        return None
+    return ClipFolder(path, lossless=True)
+
+
+def _generator(model: Any) -> Generate:
+    if isinstance(model, str | Path):
+        return load(model)
+    if not callable(model):
+        raise TypeError(f"got {type(model).__name__}, expected a model, a path or a function")
+    return model
+
+
+def _shape(
+    generate: Generate | None, folder: ClipFolder | None, settings: Mapping[str, Any]
+) -> tuple[int, int, int]:
+    """Frames, height and width of the clips to score."""
+    if folder is not None:
+        frames, height, width, _ = folder.clip(0)[0].shape
+        return frames, height, width
+    defaults = {"num_frames": 16, "height": 64, "width": 64}
+    if isinstance(generate, Generator):
+        defaults = {name: getattr(generate.parts.defaults, name) for name in defaults}
+    frames, height, width = (settings.get(name, value) for name, value in defaults.items())
+    return frames, height, width
+
+
+def _data_sets(
+    name: str | Path,
+    n: int,
+    num_objects: Sequence[int | None],
+    shape: tuple[int, int, int],
+    protocols: Sequence[str],
+) -> Iterator[DataSet]:
+    """The data sets behind a name: a split once per number of objects, or a folder."""
+    frames, height, width = shape
+    if name not in world.SPLITS:
+        if not Path(name).is_dir():
+            raise ValueError(
+                f"got data {str(name)!r}, expected a folder or one of {', '.join(world.SPLITS)}"
+            )
+        folder = ClipFolder(name, frames, (height, width))
+        if "caption-accuracy" in protocols:
+            raise ValueError(f"{name}: captions of real video cannot be read back; score a split")
+        yield DataSet(Path(name).name, folder, min(n, len(folder)), frames, (height, width), None)
+        return
+    if n > world.SPLITS[str(name)]:
+        raise ValueError(f"got n={n}, expected at most {world.SPLITS[str(name)]} in {name}")
+    if height != width:
+        raise ValueError(f"got frames of {height}x{width}, expected square ones on the world")
+    fixed = {"test-occlusion": [None], "test-hard": [None]}
+    for count in fixed.get(str(name), num_objects):
+        source = ShapesSource(
+            str(name), world.SPLITS[str(name)], 0, height, frames, num_objects=count
+        )
+        source.scene(0)  # refuses a number of objects that the split has not
+        label = str(name) if count is None else f"{name}/{count} object{'s' * (count > 1)}"
+        yield DataSet(label, source, n, frames, (height, width), source.fps)
+
+
+def _describe(
+    model: Any,
+    generate: Generate | None,
+    folder: ClipFolder | None,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that the clips of the model depend on."""
+    about: dict[str, Any] = {"world": world.VERSION, "seed": seed, "settings": dict(settings)}
+    if folder is not None:
+        return {"model": folder.folder.name, "clips": folder.describe()["folder"], **about}
+    if not isinstance(generate, Generator):
+        name = getattr(generate, "__name__", type(generate).__name__)
+        return {"model": name, **about}
+    parts = generate.parts
+    return {
+        "model": parts.name,
+        "config_sha256": parts.config_hash(),
+        "weights_sha256": parts.weight_hashes(),
+        "defaults": asdict(parts.defaults),
+        **about,
+    }
+
+
+def _folders(sets: Sequence[DataSet]) -> dict[str, Any]:
+    """What stands in the folders of real video; the world needs only its version."""
+    return {
+        one.name: one.source.describe() for one in sets if not isinstance(one.source, ShapesSource)
+    }
+
+
+def _makers(
+    one: DataSet,
+    generate: Generate | None,
+    folder: ClipFolder | None,
+    seed: int,
+    settings: Mapping[str, Any],
+    protocols: Sequence[str],
+    baselines: bool,
+) -> list[Real]:
+    """Everything whose clips are scored on a data set."""
+    source: ClipSource = one.source
+    makers: list[Real] = [Real(source)]
+    autoencoder = getattr(generate, "autoencoder", None)
+    if autoencoder is not None:
+        makers.append(Reconstructed(source, autoencoder))
+    if folder is not None:
+        makers.append(FromFolder(folder))
+    elif generate is not None and set(protocols) != {"reconstruction"}:
+        quiet = {"progress": False} if isinstance(generate, Generator) else {}
+        makers.append(Generated(source, generate, seed, one.name, {**settings, **quiet}))
+    if baselines and "caption-accuracy" in protocols:
+        makers += [StaticCopy(source), Shuffled(source)]
+    return makers
+
+
+def _tasks(one: DataSet, makers: Sequence[Real], protocols: Sequence[str]) -> list[_Task]:
+    """What is to be measured on the clips of each source."""
+    tasks = []
+    wanted = {MEASURED[name] for name in protocols}
+    for maker in makers:
+        names = wanted - {"reconstruction"}
+        if maker.name == Reconstructed.name:
+            names = wanted - {"flow"}
+        elif maker.name in (StaticCopy.name, Shuffled.name):
+            names = wanted & {"reading"}
+        if names:
+            tasks.append(_Task(one.name, maker, range(one.n), names))
+        if maker.name == Real.name and "flow" in names and 2 * one.n <= len(one.source):
+            tasks.append(_Task(one.name, maker, range(one.n, 2 * one.n), {"flow"}))
+    return tasks
+
+
+def _run(tasks: Sequence[_Task], records: Records, batch_size: int, progress: bool) -> None:
+    """Measure what is not measured yet."""
+    left = [records.missing(t.data, t.maker.name, t.indices, t.names) for t in tasks]
+    with Progress(console=Console(stderr=True), disable=not progress) as bar:
+        line = bar.add_task("", total=sum(map(len, left)))
+        for task, indices in zip(tasks, left, strict=True):
+            for start in range(0, len(indices), batch_size):
+                some = indices[start : start + batch_size]
+                rows = _measure(task.maker, some, task.names)
+                records.add(task.data, task.maker.name, some, rows)
+                bar.update(line, advance=len(some), description=f"{task.data}, {task.maker.name}")
+
+
+def _measure(maker: Real, indices: Sequence[int], names: set[str]) -> list[dict[str, Any]]:
+    """Measurements of some clips, as plain data."""
+    clips, clamped = maker.clips(indices)
+    rows: list[dict[str, Any]] = [{"clamped": clamped} for _ in indices]
+    for name, values in _each(maker, clips, indices, names):
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    return rows
+
+
+def _each(
+    maker: Real, clips: Clips, indices: Sequence[int], names: set[str]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Each measurement by name, for all clips."""
+    if "reading" in names:
+        yield "reading", [asdict(reading) for reading in read_clips(clips)]
+        yield "caption", maker.captions(indices)
+    if names & {"flow", "jitter"}:
+        estimator = FlowEstimator()
+        if "flow" in names:
+            yield "flow", [row.tolist() for row in motion_features(clips, estimator)]
+        if "jitter" in names:
+            yield "jitter", [asdict(value) for value in jitter(clips, estimator)]
+    if "reconstruction" in names and isinstance(maker, Reconstructed):
+        real, _ = Real(maker.source).clips(indices)
+        frames = psnr_per_frame(real, clips)
+        yield (
+            "reconstruction",
+            [
+                {"psnr": float(row.mean()), "psnr_first": float(row[0]), "ssim": float(value)}
+                for row, value in zip(frames, ssim(real, clips), strict=True)
+            ],
+        )

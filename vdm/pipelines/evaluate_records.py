@@ -1,0 +1,94 @@
+"""What has been measured already: a line per clip, from which a stopped evaluation goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+FORMAT = "vdm-evaluation/1"
+
+
+class Records:
+    """Measurements by (data, source, clip number), appended to a file as they are made.
+
+    Args:
+        path: A ``.jsonl`` file, or None to keep them in memory only.
+        settings: Everything that the measurements depend on, as plain data.
+
+    Raises:
+        ValueError: If the file holds measurements under other settings, or is no such file.
+    """
+
+    def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self.settings = json.loads(json.dumps({"format": FORMAT, **settings}))
+        self._values: dict[tuple[str, str, int], dict[str, Any]] = {}
+        if self.path is None:
+            return
+        if self.path.exists() and self.path.stat().st_size:
+            self._read(self.path)
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write([self.settings])
+
+    def _read(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        lines = text.split("\n")
+        if torn := lines.pop():  # a killed run may leave half a line: forget it
+            path.write_text(text[: len(text) - len(torn)], encoding="utf-8")
+        try:
+            header, *rows = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ValueError(f"{path}: not a file of measurements: {error}") from error
+        names = sorted({*header, *self.settings})
+        different = [name for name in names if header.get(name) != self.settings.get(name)]
+        if different:
+            name = different[0]
+            raise ValueError(
+                f"{path} was measured with {name}={header.get(name)!r}, got "
+                f"{name}={self.settings.get(name)!r}: expected another folder or the same settings"
+            )
+        for row in rows:
+            self._keep(row["data"], row["source"], row["index"], row["measured"])
+
+    def _keep(self, data: str, source: str, index: int, measured: Mapping[str, Any]) -> None:
+        self._values.setdefault((data, source, index), {}).update(measured)
+
+    def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+    def missing(self, data: str, source: str, indices: Iterable[int], names: set[str]) -> list[int]:
+        """Numbers of the clips of which something is not measured yet."""
+        return [
+            index
+            for index in indices
+            if not names <= self._values.get((data, source, index), {}).keys()
+        ]
+
+    def has(self, data: str, source: str, indices: Iterable[int], name: str) -> bool:
+        """Whether all of some clips have been measured so."""
+        return not self.missing(data, source, indices, {name})
+
+    def add(
+        self, data: str, source: str, indices: Iterable[int], measured: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Keep the measurements of some clips, in the file too."""
+        rows = [
+            {"data": data, "source": source, "index": index, "measured": dict(values)}
+            for index, values in zip(indices, measured, strict=True)
+        ]
+        self._write(rows)
+        for row in json.loads(json.dumps(rows)):
+            self._keep(**row)
+
+    def column(self, data: str, source: str, name: str, indices: Iterable[int]) -> list[Any]:
+        """One measurement of some clips, in their order.
+
+        Raises:
+            KeyError: If a clip has not been measured.
+        """
+        return [self._values[data, source, index][name] for index in indices]

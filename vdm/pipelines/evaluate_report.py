@@ -1,0 +1,285 @@
+"""From measurements to scores, to a table and to JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vdm import world
+from vdm.data.clip_cache import ClipSource
+from vdm.data.sources import ShapesSource
+from vdm.metrics.captions import (
+    CaptionScore,
+    caption_accuracy,
+    failures_by_pair,
+    score_caption,
+    swapped,
+)
+from vdm.metrics.motion import motion_distance
+from vdm.metrics.oracle import ObjectReading, Reading
+from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
+from vdm.metrics.temporal import Jitter, mean_jitter
+from vdm.pipelines.evaluate_records import Records
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+GENERATED, REAL, RECONSTRUCTED = "generated", "real", "reconstructed"
+SWAPPED = "swapped captions"
+SOURCES = (GENERATED, REAL, RECONSTRUCTED, "static copy", "shuffled frames", SWAPPED)
+NUM_FAILURES = 10
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Data to score on.
+
+    Args:
+        name: What it is called.
+        source: Its clips.
+        n: Clips to score.
+        num_frames: Frames per clip.
+        size: Height and width.
+        fps: Frames per second, where it is the same for all clips.
+    """
+
+    name: str
+    source: ClipSource
+    n: int
+    num_frames: int
+    size: tuple[int, int]
+    fps: float | None
+
+    def protocol(self, metric: str, estimator: str = "") -> Protocol:
+        """The protocol of a metric on this data."""
+        height, width = self.size
+        origin = f"moving-shapes-{world.VERSION}/" if isinstance(self.source, ShapesSource) else ""
+        return Protocol(
+            metric,
+            self.num_frames,
+            self.fps,
+            str(height) if height == width else f"{height}x{width}",
+            f"{origin}{self.name.replace(' ', '-').replace('/', ':')}:start0",
+            self.n,
+            estimator=estimator,
+        )
+
+
+@dataclass
+class Evaluation:
+    """Scores by data, source of the clips and name of the score.
+
+    Args:
+        about: The model and its settings.
+        scores: ``scores[data][source][name]``.
+        failures: For each data set, the pairs of attributes that failed most, as plain data.
+        gaps: Whole captions on test-iid minus test-comp, in points, by number of objects.
+        jitter_passes: For each data set, whether the model's jitter is small enough.
+        clamped: For each data set, the share of generated values that had to be clamped.
+    """
+
+    about: Mapping[str, Any]
+    scores: dict[str, dict[str, dict[str, Score]]] = field(default_factory=dict)
+    failures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    gaps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    jitter_passes: dict[str, bool] = field(default_factory=dict)
+    clamped: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        scores = {
+            data: {
+                source: {name: score.to_dict() for name, score in named.items()}
+                for source, named in sources.items()
+            }
+            for data, sources in self.scores.items()
+        }
+        return {**asdict(self), "about": dict(self.about), "scores": scores}
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything as JSON, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.partial")
+        temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+        return temporary.replace(path)
+
+    def tables(self) -> Iterator[Table]:
+        """One table per protocol, for a terminal."""
+        from rich.table import Table
+
+        for title in ("caption-accuracy", "reconstruction", "fmd/flow", "jitter"):
+            rows = list(self._rows(title))
+            if not rows:
+                continue
+            columns = list(dict.fromkeys(name for *_, named in rows for name in named))
+            table = Table(title=title, title_justify="left")
+            for name in ("data", "clips", "n"):
+                table.add_column(name, justify="right" if name == "n" else "left")
+            for name in columns:
+                table.add_column(name.removeprefix(f"{title}/"), justify="right")
+            for data, source, named in rows:
+                n = max(score.n_gen for score in named.values())
+                cells = [_cell(named[name]) if name in named else "" for name in columns]
+                table.add_row(data, source, str(n), *cells)
+            yield table
+
+    def _rows(self, title: str) -> Iterator[tuple[str, str, dict[str, Score]]]:
+        for data, sources in self.scores.items():
+            for source in SOURCES:
+                named = {k: v for k, v in sources.get(source, {}).items() if k.startswith(title)}
+                if named:
+                    yield data, source, named
+
+
+def _cell(score: Score) -> str:
+    text = f"{score.value:.3g}" if score.value < 10 else f"{score.value:.1f}"
+    if score.interval is not None:
+        text += f"\n{score.interval[0]:.3g}-{score.interval[1]:.3g}"
+    if score.floor is not None:
+        text += f"\nfloor {score.floor:.3g}"
+    return text + ("\nrank-deficient" if score.rank_deficient else "")
+
+
+def summarise(
+    sets: Sequence[DataSet],
+    records: Records,
+    protocols: Sequence[str],
+    about: Mapping[str, Any],
+    baselines: bool,
+    num_resamples: int,
+) -> Evaluation:
+    """Turn measurements into scores.
+
+    Args:
+        sets: The data.
+        records: All measurements.
+        protocols: Which scores to make of them.
+        about: The model and its settings.
+        baselines: Whether the baselines were measured too.
+        num_resamples: Bootstrap resamples.
+    """
+    result = Evaluation(about)
+    for one in sets:
+        scores = result.scores.setdefault(one.name, {})
+        if records.has(one.name, GENERATED, range(one.n), "clamped"):
+            shares = records.column(one.name, GENERATED, "clamped", range(one.n))
+            result.clamped[one.name] = float(np.mean(shares))
+        if "caption-accuracy" in protocols:
+            _captions(one, records, baselines, result)
+        if "reconstruction" in protocols:
+            _reconstruction(one, records, scores)
+        if "fmd/flow" in protocols:
+            _motion(one, records, scores, num_resamples)
+        if "jitter" in protocols:
+            _jitter(one, records, result)
+    _gaps(result)
+    return result
+
+
+def _reading(data: Mapping[str, Any]) -> Reading:
+    objects = tuple(ObjectReading(**thing) for thing in data["objects"])
+    return Reading(objects, data["camera"], data["is_persistent"])
+
+
+def _captions(one: DataSet, records: Records, baselines: bool, result: Evaluation) -> None:
+    """Caption accuracy of every source, with the real clips' as ceiling."""
+    indices = range(one.n)
+    protocol = one.protocol("caption-accuracy/{part}", "oracle").id
+    ceilings: dict[str, float] = {}
+
+    def add(source: str, scores: Sequence[CaptionScore]) -> None:
+        named = caption_accuracy(scores, protocol, ceilings)
+        if source == REAL:
+            ceilings.update({name: score.value for name, score in named.items()})
+        result.scores[one.name].setdefault(source, {}).update(
+            {f"caption-accuracy/{name}": score for name, score in named.items()}
+        )
+
+    for source in (REAL, *(name for name in SOURCES if name not in (REAL, SWAPPED))):
+        if not records.has(one.name, source, indices, "reading"):
+            continue
+        readings = [_reading(row) for row in records.column(one.name, source, "reading", indices)]
+        captions = records.column(one.name, source, "caption", indices)
+        scores = [score_caption(*pair) for pair in zip(readings, captions, strict=True)]
+        add(source, scores)
+        if source == REAL and baselines and one.n > 1:
+            pairs = zip(readings, swapped(captions), strict=True)
+            add(SWAPPED, [score_caption(*pair) for pair in pairs])
+        if source == GENERATED:
+            result.failures[one.name] = [asdict(f) for f in failures_by_pair(scores)][:NUM_FAILURES]
+
+
+def _reconstruction(one: DataSet, records: Records, scores: dict[str, dict[str, Score]]) -> None:
+    if not records.has(one.name, RECONSTRUCTED, range(one.n), "reconstruction"):
+        return
+    rows = records.column(one.name, RECONSTRUCTED, "reconstruction", range(one.n))
+    named = scores.setdefault(RECONSTRUCTED, {})
+    for name in rows[0]:
+        protocol = one.protocol(f"reconstruction/{name}").id
+        values = [row[name] for row in rows]
+        named[f"reconstruction/{name}"] = mean_score(values, protocol, n_real=one.n)
+
+
+def _motion(
+    one: DataSet, records: Records, scores: dict[str, dict[str, Score]], num_resamples: int
+) -> None:
+    if not records.has(one.name, GENERATED, range(one.n), "flow"):
+        return
+
+    def features(source: str, indices: range) -> np.ndarray:
+        return np.array(records.column(one.name, source, "flow", indices), np.float32)
+
+    others = range(one.n, 2 * one.n)
+    more = features(REAL, others) if records.has(one.name, REAL, others, "flow") else None
+    scores.setdefault(GENERATED, {})["fmd/flow"] = motion_distance(
+        features(REAL, range(one.n)),
+        features(GENERATED, range(one.n)),
+        one.protocol("fmd/flow", "dis-medium"),
+        more,
+        num_resamples,
+    )
+
+
+def _jitter(one: DataSet, records: Records, result: Evaluation) -> None:
+    means = {}
+    for source in (GENERATED, REAL, RECONSTRUCTED):
+        if not records.has(one.name, source, range(one.n), "jitter"):
+            continue
+        rows = [Jitter(**row) for row in records.column(one.name, source, "jitter", range(one.n))]
+        means[source] = mean_jitter(rows)
+        named = result.scores[one.name].setdefault(source, {})
+        for name in asdict(rows[0]):
+            protocol = one.protocol(f"jitter/{name}", "dis-medium").id
+            values = [getattr(row, name) for row in rows]
+            named[f"jitter/{name}"] = mean_score(values, protocol, n_real=one.n)
+    if GENERATED in means and REAL in means:
+        result.jitter_passes[one.name] = means[GENERATED].passes(means[REAL])
+
+
+def _gaps(result: Evaluation) -> None:
+    """How much accuracy is lost on pairs of attributes that were never seen together."""
+    for name, sources in result.scores.items():
+        other = name.replace("test-iid", "test-comp")
+        both = [
+            result.scores.get(data, {}).get(GENERATED, {}).get("caption-accuracy/whole")
+            for data in (name, other)
+        ]
+        if other == name or None in both or GENERATED not in sources:
+            continue
+        iid, comp = both
+        low, high = difference_interval(
+            round(iid.value * iid.n_gen / 100),
+            iid.n_gen,
+            round(comp.value * comp.n_gen / 100),
+            comp.n_gen,
+        )
+        result.gaps[name] = {
+            "points": iid.value - comp.value,
+            "interval": [100 * low, 100 * high],
+        }
