@@ -8,7 +8,15 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from vdm.data.datamodules import BatchesModule, ShapesClips, ShapesLatents, ShapesSpec
+from vdm.data.datamodules import (
+    BatchesModule,
+    RealLatents,
+    RealVideos,
+    ShapesClips,
+    ShapesLatents,
+    ShapesSpec,
+    VideoFolderClips,
+)
 from vdm.data.datasets import ClipDataset
 
 TINY = ShapesSpec(num_train=7, num_val=3, size=16, num_frames=4)
@@ -185,6 +193,67 @@ def test_latents_are_encoded_by_the_module_that_is_trained(tmp_path):
 def test_latents_without_an_encoder_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no autoencoder"):
         ShapesLatents(TINY, cache_dir=str(tmp_path)).train_dataloader()
+
+
+def test_mirrored_latents_are_trained_on_but_not_validated_on(tmp_path):
+    data = ShapesLatents(TINY, Encoder(), cache_dir=str(tmp_path), mirror=True)
+    assert len(data.latents("train")) > TINY.num_train
+    assert len(data.latents("val")) == TINY.num_val
+
+
+def test_encoder_can_be_handed_over(tmp_path):
+    data = ShapesLatents(TINY, batch_size=3, cache_dir=str(tmp_path))
+    data.use_autoencoder(Encoder())
+    assert next(iter(data.train_dataloader()))["latents"].shape == (3, 5, 4, 8, 8)
+
+
+def test_real_videos_come_in_batches(real_folder):
+    data = RealVideos(str(real_folder), 9, 5, size=16, num_frames=4, batch_size=3)
+    first = next(iter(data.train_dataloader()))
+    assert first["video"].shape == (3, 3, 4, 16, 16)
+    assert first["caption"] == ["", "", ""]
+    assert [len(batch["index"]) for batch in data.val_dataloader()] == [3, 2]
+
+
+def test_real_latents_come_in_batches(real_folder, tmp_path):
+    videos = RealVideos(str(real_folder), 9, 5, size=16, num_frames=4)
+    data = RealLatents(videos, Encoder(), batch_size=4, cache_dir=str(tmp_path / "cache"))
+    assert next(iter(data.train_dataloader()))["latents"].shape == (4, 5, 4, 8, 8)
+    assert sum(len(batch["index"]) for batch in data.val_dataloader()) == 5
+
+
+@pytest.fixture
+def folder(tmp_path, make_video):
+    path = tmp_path / "clips"
+    for number in range(4):
+        make_video(path / f"{number}.mkv", num_frames=6 + number)
+        (path / f"{number}.txt").write_text(f"clip {number}")
+    (path / "bad.mp4").write_bytes(b"no video")
+    return path
+
+
+def test_video_files_come_in_batches(folder, tmp_path):
+    cache = tmp_path / "cache"
+    data = VideoFolderClips(
+        str(folder), 0.3, size=24, num_frames=5, batch_size=2, cache_dir=str(cache)
+    )
+    batches = list(islice(data.train_dataloader(), 3))
+    assert batches[0]["video"].shape == (2, 3, 5, 24, 24)
+    trained = {caption for batch in batches for caption in batch["caption"]}
+    held_out = {caption for batch in data.val_dataloader() for caption in batch["caption"]}
+    assert trained | held_out <= {f"clip {number}" for number in range(4)}
+    assert not trained & held_out
+    (report,) = cache.glob("*/quarantine.txt")
+    assert report.read_text().startswith("dropped  bad.mp4: not a readable video")
+
+
+def test_training_without_validation(folder, tmp_path):
+    data = VideoFolderClips(
+        str(folder), 0.0, size=24, num_frames=5, batch_size=2, cache_dir=str(tmp_path / "cache")
+    )
+    assert data.val_dataloader() == []
+    seen, _ = train(data, 2, tmp_path)
+    assert len(seen) == 2
 
 
 def test_arguments_can_be_set_one_by_one_in_a_config():
