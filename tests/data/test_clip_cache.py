@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,16 @@ def test_block_that_was_recorded_but_not_written_is_drawn_again(make_clips, tmp_
     source = make_clips()
     assert build(source, tmp_path, block_size=3).clip(1)[0].max() == 1
     assert 1 in source.asked
+
+
+def test_two_builders_share_the_work(make_clips, tmp_path):
+    sources = [make_clips(), make_clips()]
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda source: build(source, tmp_path), sources)
+    assert first.store.folder == second.store.folder
+    drawn = sum(len(source.asked) for source in sources)
+    assert drawn == 2 * 2 + 11  # two probes of two clips; the clips once
+    assert [path.name for path in tmp_path.iterdir()] == [first.store.folder.name]
 
 
 def test_clip_of_another_shape_is_refused(make_clips, tmp_path):

@@ -1,5 +1,8 @@
 """Clips of the world by number; what a mirror and a paraphrase may do to their captions."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -18,6 +21,12 @@ def test_clip_is_that_of_the_world():
     scene = world.scene("train", 4, 3)
     assert caption == world.print_caption(scene)
     assert np.array_equal(frames, world.render(scene, 16, 3, 8.0))
+
+
+def test_processes_that_draw_clips_do_not_wait_for_torch():
+    code = "import sys, vdm.data.sources, vdm.data.clip_cache, vdm.data.check, vdm.data.real_clips"
+    command = [sys.executable, "-c", f"{code}; sys.exit('torch' in sys.modules)"]
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 def test_number_of_objects_can_be_asked_for():
@@ -69,7 +78,7 @@ def test_mirrored_caption(caption, mirrored):
 
 def test_no_held_out_pair_comes_back_through_the_mirror():
     refused = 0
-    for index in range(150):
+    for index in range(50):
         caption = world.print_caption(world.scene("train", 0, index))
         mirrored = mirror_caption(caption)
         if mirrored is None:
@@ -77,7 +86,7 @@ def test_no_held_out_pair_comes_back_through_the_mirror():
             continue
         for thing in world.parse_caption(mirrored).objects:
             assert not is_held_out(thing.colour, thing.shape, thing.motion)
-    assert 0 < refused < 75
+    assert 0 < refused < 25
 
 
 def test_mirrored_pixels_are_those_of_the_mirrored_words():
