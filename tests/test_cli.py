@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -98,6 +99,15 @@ def test_debug_shows_the_traceback_and_is_no_word_of_the_command(command, capsys
     command(raising(ValueError("got 3, expected 4")))
     assert main(["sample", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line(command, capsys):
+    def run(words):
+        warnings.warn("not trained on 64 frames", stacklevel=1)
+
+    command(run)
+    assert main(["sample"]) == 0
+    assert only_line(capsys) == "vdm sample: not trained on 64 frames"
 
 
 def test_a_reader_that_goes_away_leaves_no_traceback():

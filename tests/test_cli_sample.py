@@ -5,18 +5,12 @@ import inspect
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_model import make_parts
 
 import vdm
-from vdm.autoencoder.vae import VideoVAE
 from vdm.cli import main
 from vdm.cli_sample import LOADING, parser
-from vdm.conditioning.text import WordTextEncoder
-from vdm.diffusion.preconditioning import NoPreconditioning
-from vdm.diffusion.schedules import LinearPath
-from vdm.diffusion.targets import Velocity
-from vdm.models.dit import VideoDiT
 from vdm.pretrained.layout import write_folder
-from vdm.pretrained.parts import Defaults, Envelope, Parts
 from vdm.utils.video_io import read_metadata, read_video
 
 RED, BLUE = "a red circle moves left", "a blue square moves right"
@@ -24,19 +18,7 @@ RED, BLUE = "a red circle moves left", "a blue square moves right"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    torch.manual_seed(0)
-    parts = Parts(
-        "tiny",
-        network=VideoDiT(3, dim=32, depth=1, num_heads=2, text_dim=8, pooled_dim=8),
-        text_encoder=WordTextEncoder(8, 1, 2),
-        autoencoder=VideoVAE(3, (8, 8), ((2, 2, 2),), (1, 1), (1, 1)),
-        schedule=LinearPath(),
-        target=Velocity(),
-        preconditioning=NoPreconditioning(),
-        defaults=Defaults(5, 8.0, 32, 48, steps=2, guidance_scale=2.0, sampler="euler"),
-        envelope=Envelope((3, 5), (8, 8), (32, 32), (48, 48)),
-    )
-    return str(write_folder(parts, tmp_path_factory.mktemp("models") / "tiny"))
+    return str(write_folder(make_parts(), tmp_path_factory.mktemp("models") / "tiny"))
 
 
 def test_every_argument_of_the_generator_and_of_load_is_a_flag():
@@ -56,7 +38,7 @@ def test_several_prompts_become_one_file_each(model, tmp_path, capsys):
     assert len(paths) == 2
     for path, prompt, seed in zip(paths, (RED, BLUE), (3, 4), strict=True):
         frames, fps = read_video(path)
-        assert frames.shape == (5, 32, 48, 3)
+        assert frames.shape == (5, 16, 24, 3)
         assert fps == 8
         assert read_metadata(path)["prompt"] == prompt
         assert read_metadata(path)["seed"] in (seed, [seed])
@@ -97,7 +79,7 @@ def test_given_frames_are_read_from_files(model, tmp_path, capsys):
     ("words", "status", "said"),
     [
         (["a mauve circle moves left"], 2, "mauve"),
-        ([RED, "--height", "33"], 2, "nearest: 32"),
+        ([RED, "--height", "17"], 2, "nearest: 16"),
         ([RED, "--num-frames", "0"], 2, "--num-frames: got 0, expected at least 1"),
         ([RED, "--sampler", "eulr"], 2, "nearest: euler"),
         ([RED, "--image", "no-such.png"], 2, "--image: got no-such.png"),
@@ -137,3 +119,11 @@ def test_a_converted_model_generates_the_same_and_is_not_overwritten(model, tmp_
     assert main(["convert", model, str(tmp_path / "half"), "--dtype", "bfloat16"]) == 0
     stored = load_file(tmp_path / "half" / "network.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.bfloat16}
+
+
+def test_a_damaged_input_is_failed_work(model, tmp_path, capsys):
+    for flag, name in (("--image", "bad.png"), ("--video", "bad.mp4")):
+        (tmp_path / name).write_bytes(b"neither picture nor film")
+        words = ["sample", model, RED, "--out", str(tmp_path), flag, str(tmp_path / name)]
+        assert main([*words, "--no-progress"]) == 1
+        assert name in capsys.readouterr().err

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ COMMANDS = {
     "test": Command("losses of a model on its test data", LIGHTNING, ("test",)),
     "predict": Command("run a model over its data", LIGHTNING, ("predict",)),
     "sample": Command("words (and images) to video clips", "vdm.cli_sample:main"),
-    "evaluate": Command("scores of a model or of a folder of clips", "vdm.cli_commands:evaluate"),
+    "evaluate": Command("scores of a model or of a folder of clips", "vdm.cli_evaluate:main"),
     "plan": Command("memory, FLOPs and time of a model before loading it", "vdm.cli_commands:plan"),
     "convert": Command("rewrite a model in another layout", "vdm.cli_commands:convert"),
     "data": Command("check a folder of clips, one line each", "vdm.cli_commands:data"),
@@ -84,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     speaker = " ".join(["vdm", *words[:1]]) if words and words[0] in COMMANDS else "vdm"
     try:
-        status = _dispatch(words)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda said, *_: print(f"{speaker}: {said}", file=sys.stderr)
+            status = _dispatch(words)
         sys.stdout.flush()
         return status
     except SystemExit as leave:

@@ -69,7 +69,7 @@ def plan(words: list[str]) -> None:
     from vdm.pipelines.plan import measure_machine, plan, read_description
 
     dtype = getattr(torch, asked.dtype)
-    with reading_words():
+    with reading_words(asked.model):
         stages = plan(
             read_description(asked.model),
             num_frames=asked.num_frames,

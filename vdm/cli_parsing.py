@@ -5,6 +5,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -25,8 +26,12 @@ def nearest(word: str, legal: Iterable[str]) -> str:
 
 
 @contextmanager
-def reading_words() -> Iterator[None]:
+def reading_words(*files: str | Path | None) -> Iterator[None]:
     """While words are still being interpreted, a refused value is a wrong word, not failed work.
+
+    Args:
+        files: Files and folders that the user named. An error that begins with the name of one that
+            exists speaks of what is in it, and stays as it is.
 
     Raises:
         WrongWords: In place of a ``ValueError``, a ``TypeError`` or a path that does not exist.
@@ -34,7 +39,11 @@ def reading_words() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, FileNotFoundError, NotADirectoryError) as error:
-        raise WrongWords(describe_error(error)) from error
+        said = describe_error(error)
+        for path in (Path(file) for file in files if file is not None):
+            if path.exists() and said.startswith((str(path), f"{path.name}:")):
+                raise
+        raise WrongWords(said) from error
 
 
 def describe_error(error: BaseException) -> str:

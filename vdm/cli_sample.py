@@ -46,7 +46,7 @@ def parser() -> Parser:
     _add_given(made.add_argument_group("given"))
     _add_shape(made.add_argument_group("shape"))
     _add_sampling(made.add_argument_group("sampling"))
-    _add_loading(made.add_argument_group("loading"))
+    add_loading(made.add_argument_group("loading"))
     return made
 
 
@@ -107,7 +107,8 @@ def _add_sampling(group: Any) -> None:
     group.add_argument("--batch-size", type=positive, default=8, help="clips made together")
 
 
-def _add_loading(group: Any) -> None:
+def add_loading(group: Any) -> None:
+    """Flags for the arguments of ``vdm.load``."""
     group.add_argument("--dtype", type=choice("float32", "bfloat16", "float16", "float64"))
     group.add_argument("--device", help="where to compute, e.g. cuda")
     group.add_argument("--motion", type=Path, metavar="PATH", help="a motion adapter")
@@ -121,16 +122,19 @@ def _add_loading(group: Any) -> None:
 def main(words: list[str]) -> None:
     """Generate the clips and print their paths."""
     asked = parser().read(words)
-    with reading_words():
+    files = (asked.model, asked.image, asked.video, asked.noise)
+    with reading_words(*files):
         call = _call_arguments(asked)
-    generate = _load(asked)
+    generate = load_model(asked)
     if asked.output == "latents":
-        print(_latents(generate, asked, call))
+        with reading_words(*files):
+            latents = generate(asked.prompts or None, output="latents", **call)
+        print(_write_latents(latents, asked.out))
         return
     from vdm.pipelines import sample_to_folder
 
     together = len(asked.prompts) if asked.noise else asked.batch_size
-    with reading_words():
+    with reading_words(*files):
         paths = sample_to_folder(
             generate,
             asked.prompts,
@@ -184,8 +188,14 @@ def _tensor(flag: str, word: str) -> Any:
     return next(iter(tensors.values()))
 
 
-def _load(asked: argparse.Namespace) -> Any:
-    """The generator. A model that is not there is a wrong word; a damaged one is failed work."""
+def load_model(asked: argparse.Namespace) -> Any:
+    """The generator that flags of :func:`add_loading` describe.
+
+    A model that is not there is a wrong word; a damaged one is failed work.
+
+    Raises:
+        WrongWords: If there is no such model, or an argument does not apply to it.
+    """
     from vdm.pipelines import load
     from vdm.pretrained import bundled
 
@@ -199,13 +209,11 @@ def _load(asked: argparse.Namespace) -> Any:
         raise
 
 
-def _latents(generate: Any, asked: argparse.Namespace, call: dict[str, Any]) -> Path:
-    """Write the latents of all clips into one file."""
+def _write_latents(latents: Any, folder: Path) -> Path:
+    """The latents of all clips in one file."""
     from vdm.pretrained.loading import write_safetensors
 
-    with reading_words():
-        latents = generate(asked.prompts or None, output="latents", **call)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    path: Path = asked.out / "latents.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "latents.safetensors"
     write_safetensors({"latents": latents.cpu().contiguous()}, path)
     return path

@@ -1,0 +1,125 @@
+"""``vdm evaluate``: scores with protocol, counts and intervals, as a table and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vdm.cli_parsing import (
+    Parser,
+    choice,
+    number_or_pair,
+    positive,
+    reading_words,
+    whole,
+    whole_or_list,
+)
+from vdm.cli_sample import LOADING, add_loading, load_model
+
+SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")
+"""Flags that go to the generator."""
+WIDTH = 150
+"""Columns of the tables, where the terminal does not say."""
+
+
+def parser() -> Parser:
+    """The words of ``vdm evaluate``."""
+    made = Parser(
+        prog="vdm evaluate",
+        description="Score a model, or a folder of lossless clips with their captions, beside "
+        "floors, ceilings and baselines that must fail.",
+    )
+    made.add_argument("model", metavar="MODEL|FOLDER", help="what to score")
+    made.add_argument(
+        "--data",
+        action="append",
+        metavar="SPLIT|DIR",
+        help="a split of the world or a folder of video; may be repeated (test-iid and test-comp)",
+    )
+    made.add_argument(
+        "--protocol",
+        action="append",
+        type=choice("caption-accuracy", "reconstruction", "fmd/flow", "jitter"),
+        metavar="P",
+        help="caption-accuracy, reconstruction, fmd/flow, jitter; may be repeated",
+    )
+    made.add_argument("--n", type=positive, default=512, help="clips per data set")
+    made.add_argument(
+        "--num-objects",
+        type=whole_or_list,
+        default=[1, 2],
+        metavar="N|N,N",
+        help="each split is scored with so many objects, one after the other (1,2)",
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keeps every measurement, so that an evaluation can be stopped and continued; without "
+        "it the scores alone go to outputs/evaluate/NAME",
+    )
+    made.add_argument("--batch-size", type=positive, default=16, help="clips made together")
+    made.add_argument("--seed", type=whole, default=0, help="of the model's noise")
+    made.add_argument("--no-baselines", dest="baselines", action="store_false")
+    made.add_argument("--num-resamples", type=positive, help="of the bootstrap")
+    made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    made.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
+    group = made.add_argument_group("generating")
+    for name in ("num-frames", "height", "width", "steps", "decode-frames"):
+        group.add_argument(f"--{name}", type=positive)
+    group.add_argument("--guidance-scale", type=number_or_pair, metavar="S|FIRST,LAST")
+    group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
+    add_loading(made.add_argument_group("loading"))
+    return made
+
+
+def main(words: list[str]) -> None:
+    """Score, print and save."""
+    asked = parser().read(words)
+    from vdm.pipelines.evaluate import evaluate
+
+    unset = vars(parser().read([asked.model]))
+    changed = any(getattr(asked, name) != unset[name] for name in LOADING)
+    model = load_model(asked) if changed else asked.model
+    objects = asked.num_objects if isinstance(asked.num_objects, list) else [asked.num_objects]
+    settings = {name: getattr(asked, name) for name in SETTINGS}
+    if asked.num_resamples is not None:
+        settings["num_resamples"] = asked.num_resamples
+    with reading_words(asked.model, *(asked.data or [])):
+        result = evaluate(
+            model,
+            asked.data,
+            asked.protocol,
+            n=asked.n,
+            num_objects=objects,
+            out=asked.out,
+            batch_size=asked.batch_size,
+            seed=asked.seed,
+            baselines=asked.baselines,
+            progress=asked.progress,
+            **settings,
+        )
+    folder = asked.out or Path("outputs") / "evaluate" / Path(str(asked.model)).name
+    saved = result.save(folder / "scores.json")
+    if asked.json:
+        print(json.dumps(result.to_dict(), indent=1))
+        return
+    _print(result)
+    print(f"scores: {saved}")
+
+
+def _print(result: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    for table in result.tables():
+        console.print(table)
+    protocols = {
+        score.protocol
+        for sources in result.scores.values()
+        for named in sources.values()
+        for score in named.values()
+    }
+    for protocol in sorted(protocols):
+        console.print(f"protocol {protocol}", soft_wrap=True, highlight=False, markup=False)
