@@ -1,13 +1,53 @@
-"""What a run shows while it goes on: its speed."""
+"""What a run shows while it goes on: a bar, its speed."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+
+class ProgressBar(TQDMProgressBar):
+    """On a terminal a bar that moves with every step; in a file a line now and then."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 50)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A bar over all steps of the run, those of the runs that it continues included."""
+        super().on_train_start(trainer, pl_module)
+        self._over_the_run(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Passes over the data do not show."""
+        super().on_train_epoch_start(trainer, pl_module)
+        self._over_the_run(trainer)
+
+    def _over_the_run(self, trainer: L.Trainer) -> None:
+        bar = self.train_progress_bar
+        steps = trainer.max_steps * trainer.accumulate_grad_batches
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        bar.reset(steps if steps > 0 else None)
+        bar.initial = bar.n = done
+        bar.set_description("training")
+
+    def init_validation_tqdm(self) -> Any:
+        """The bar of validation, on a terminal only."""
+        bar = super().init_validation_tqdm()
+        bar.disable = bar.disable or not sys.stderr.isatty()
+        return bar
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What is logged for the bar; the number of the run is no news."""
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        return items
 
 
 class Throughput(Callback):

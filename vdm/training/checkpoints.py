@@ -8,11 +8,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 FOLDER = "checkpoints"
+PATTERN = "step-*.ckpt"
 _TEMPORARY = ".tmp-"
 
 
@@ -40,19 +42,30 @@ class Checkpoints(ModelCheckpoint):
         every_n_steps: Optimiser steps from one to the next.
         keep: How many are kept. More than one, so that a damaged one does no harm.
         folder: Where; by default ``checkpoints`` in the folder of the run.
+
+    Raises:
+        ValueError: If none would be kept.
     """
 
     def __init__(self, every_n_steps: int = 500, keep: int = 2, folder: str | None = None) -> None:
+        if keep < 1:
+            raise ValueError(f"got keep={keep}, expected at least 1")
         super().__init__(
             dirpath=folder,
             filename="step-{step:08d}",
-            monitor="step",
-            mode="max",
-            save_top_k=keep,
+            save_top_k=-1,
             every_n_train_steps=every_n_steps,
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self.keep = keep
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        if trainer.is_global_zero:  # those that a killed run left, too
+            older = sorted(p for p in Path(filepath).parent.glob(PATTERN) if p != Path(filepath))
+            for path in older[: max(0, len(older) + 1 - self.keep)]:
+                path.unlink()
 
 
 def is_whole(path: Path) -> bool:
@@ -70,7 +83,7 @@ def newest_whole(folder: Path) -> Path | None:
     Args:
         folder: Of the checkpoints; need not exist.
     """
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
+    for path in sorted(folder.glob(PATTERN), reverse=True):
         if is_whole(path):
             return path
         print(f"{path}: damaged, skipped", file=sys.stderr)

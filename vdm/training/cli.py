@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import sys
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from vdm.cli_parsing import Parser, WrongWords, describe_error
-from vdm.training.callbacks import Throughput
+from vdm.training.callbacks import ProgressBar, Throughput
 from vdm.training.checkpoints import (
     FOLDER,
     AtomicCheckpointIO,
@@ -47,6 +49,14 @@ CHOICES = (
     "vdm.training.sample_grid",
 )
 """Modules whose classes a recipe may name without their path."""
+_NO_NEWS = (
+    ".*treespec.*",  # a deprecation inside Lightning
+    ".*does not have many workers.*",  # clips come from a mapped file
+    ".*LightningCLI's args parameter.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*You're resuming from a checkpoint.*",
+    ".*module.s. in eval mode at the start.*",  # the frozen autoencoder
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,8 +86,26 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(ours.output or Path("outputs") / Path(ours.config[0]).stem)
     resume = _check_folder(folder, ours.resume) if command == "fit" else _weights(folder, words)
     configs = [word for path in ours.config for word in ("--config", path)]
-    RunCLI([command, *configs, *words], folder, resume)
+    with _quiet():
+        RunCLI([command, *configs, *words], folder, resume)
+    if command == "fit":
+        print(f"wrote {folder / FILE}")
     return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what Lightning says about itself; its warnings about the run still show."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    seeds = logging.getLogger("lightning.fabric")
+    seeds.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in _NO_NEWS:
+            warnings.filterwarnings("ignore", message=text)
+        yield
+    logger.setLevel(level)
 
 
 def build(
@@ -227,7 +255,7 @@ class RunCLI(LightningCLI):
             fixed["logger"] = wanted.get("logger") is not False and _loggers(self.folder)
             fixed["callbacks"] = self._callbacks(list(wanted.get("callbacks") or []))
         else:
-            fixed["logger"] = False
+            fixed |= {"logger": False, "callbacks": [ProgressBar()]}
         return super().instantiate_trainer(**{**kwargs, **fixed})
 
     def _callbacks(self, chosen: list[Any]) -> list[Any]:
@@ -237,7 +265,7 @@ class RunCLI(LightningCLI):
         for callback in chosen:
             if isinstance(callback, Checkpoints) and callback.dirpath is None:
                 callback.dirpath = str(self.folder / FOLDER)
-        return [Throughput(), _progress_bar(), *chosen, FinalWeights(self.folder)]
+        return [Throughput(), ProgressBar(), *chosen, FinalWeights(self.folder)]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.run_now:
@@ -292,10 +320,3 @@ def _loggers(folder: Path) -> list[Any]:
     if _TENSORBOARD_AVAILABLE:
         loggers.insert(0, TensorBoardLogger(folder, name="logs", version=""))
     return loggers
-
-
-def _progress_bar() -> Any:
-    """On a terminal a bar that moves with every step; in a file a line now and then."""
-    from lightning.pytorch.callbacks import TQDMProgressBar
-
-    return TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)

@@ -169,7 +169,7 @@ class DiffusionModule(TrainingModule):
             purpose: Names the stream of random numbers.
             keys: One per sample, the place in that stream.
         """
-        fields: dict[str, Float[Tensor, ...]] = {}
+        fields: dict[str, Tensor] = {}
         if self.text_encoder is not None:
             states = self.text_encoder(prompts)._asdict()
             reads = getattr(self.network, "reads", set(states))
