@@ -14,6 +14,8 @@ from vdm import world
 from vdm.pipelines.evaluate import evaluate
 from vdm.pipelines.evaluate_records import Records
 from vdm.pipelines.generate import Generator
+from vdm.pretrained.layout import write_folder
+from vdm.pretrained.parts import Envelope
 from vdm.utils.video_io import write_video
 
 IID = "test-iid/1 object"
@@ -120,8 +122,16 @@ def test_motion_distance_and_jitter_stand_beside_the_real_clips():
     assert result.jitter_passes == {data: True}
 
 
+def test_an_autoencoder_alone_is_scored_from_its_folder(tmp_path: Path):
+    options = {"n": 2, "num_objects": (1,), "num_frames": 5, "height": 16, "width": 16}
+    write_folder(make_parts(network=None, text_encoder=None), tmp_path / "model")
+    result = evaluate(tmp_path / "model", "test-iid", **options)
+    assert set(result.scores[IID]) > {"real", "reconstructed"}
+    assert "generated" not in result.scores[IID]
+
+
 def test_a_generator_is_scored_with_its_own_shape_and_named_by_its_weights():
-    generator = Generator(make_parts())
+    generator = Generator(make_parts(envelope=Envelope((1, 7), (8.0, 8.0), (8, 16), (8, 32))))
     options = {"n": 2, "num_objects": (1,), "steps": 1, "height": 16, "width": 16}
     result = evaluate(generator, "test-iid", **options, batch_size=1)
     assert 0 <= result.clamped[IID] <= 1

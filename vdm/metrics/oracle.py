@@ -88,7 +88,8 @@ def read_clip(frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
     found = []
     for k, colour in enumerate(present):
         others = np.any(masks[:k] + masks[k + 1 :], 0) if len(masks) > 1 else None
-        found.append(_read_object(int(colour), masks[k], others, camera, zoom))
+        weights = _coverage(frames, labels, int(colour), masks[k])
+        found.append(_read_object(int(colour), masks[k], weights, others, camera, zoom))
     found.sort(key=lambda pair: -pair[0])
     objects = tuple(reading for _, reading in found)
     counts = sum((area >= least for area in areas.values()), np.zeros(len(frames), int))
@@ -110,18 +111,40 @@ def _areas(labels: Int8[np.ndarray, "t h w"]) -> Float[np.ndarray, "t colours"]:
     return totals.reshape(len(labels), count)[:, 1:].astype(np.float64)
 
 
+def _coverage(
+    frames: UInt8[np.ndarray, "t h w 3"],
+    labels: Int8[np.ndarray, "t h w"],
+    colour: int,
+    mask: Bool[np.ndarray, "t h w"],
+) -> Float[np.ndarray, "t h w"]:
+    """Share of each pixel that the object covers, whatever the shade of its texture.
+
+    A pixel is a shade of the colour plus what is seen of the grey plane beside it; the grey part,
+    relative to the plane around the object, is what the object does not cover.
+    """
+    near = _dilate(mask)
+    around = _dilate(_dilate(near)) & ~near & (labels == shapes.GREY)
+    count = np.maximum(around.sum((1, 2)), 1)
+    plane = np.maximum((luma(frames) * around).sum((1, 2)) / count, 30.0)
+    grey = frames @ shapes.grey_part(colour)
+    share = (1 - grey / plane[:, None, None]).clip(0, 1)
+    share = np.where(near & ((labels == colour) | (labels == shapes.GREY)), share, 0)
+    full = np.quantile(share[mask], 0.8) if mask.any() else 1.0
+    return (share / max(float(full), 0.5)).clip(0, 1).astype(np.float32)
+
+
 def _read_object(
     colour: int,
     mask: Bool[np.ndarray, "t h w"],
+    weights: Float[np.ndarray, "t h w"],
     other: Bool[np.ndarray, "t h w"] | None,
     camera: str,
     zoom: float,
 ) -> tuple[float, ObjectReading]:
     """Median area and reading of the object whose pixels are ``mask``."""
-    area = mask.sum((1, 2)).astype(np.float64)
-    is_there = area >= MIN_AREA * zoom**2
+    is_there = mask.sum((1, 2)) >= MIN_AREA * zoom**2
     h, w = mask.shape[1:]
-    weights = mask.astype(np.float64)
+    area = weights.sum((1, 2), dtype=np.float64)
     total = np.maximum(area, 1)
     centre = np.stack(
         [weights.sum(1) @ np.arange(w) / total, weights.sum(2) @ np.arange(h) / total], 1
@@ -132,7 +155,7 @@ def _read_object(
     in_frame = is_whole & ~_at_border(mask)
     use = next((x for x in (in_frame, is_whole) if x.sum() >= 4), is_there)
 
-    normalised = shapes.normalise_masks(weights.astype(np.float32), centre, np.maximum(area, 1.0))
+    normalised = shapes.normalise_masks(weights, centre, np.maximum(area, 1.0))
     overlaps = shapes.template_overlaps(normalised)
     best = {shape: values.max(1) for shape, values in overlaps.items()}
     mean = {shape: float(values[use].mean()) for shape, values in best.items()}
@@ -174,11 +197,13 @@ def _at_border(mask: Bool[np.ndarray, "t h w"]) -> Bool[np.ndarray, " t"]:
     return np.any([edge.any(1) for edge in edges], 0)
 
 
-def _without_specks(mask: Bool[np.ndarray, "t h w"]) -> Bool[np.ndarray, "t h w"]:
-    """The mask without pixels that have fewer than 3 of their 8 neighbours in it."""
+def _without_specks(
+    mask: Bool[np.ndarray, "t h w"], neighbours: int = 3
+) -> Bool[np.ndarray, "t h w"]:
+    """The mask without pixels that have fewer of their 8 neighbours in it."""
     padded = np.pad(mask, [(0, 0), (1, 1), (1, 1)]).astype(np.uint8)
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return mask & (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] > 3)
+    return mask & (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] > neighbours)
 
 
 def _dilate(mask: Bool[np.ndarray, "t h w"]) -> Bool[np.ndarray, "t h w"]:
@@ -226,7 +251,7 @@ def read_camera(frames: UInt8[np.ndarray, "t h w 3"], labels: Int8[np.ndarray, "
     size = frames.shape[1]
     pairs = _camera_maps(len(frames), size)
     used = sorted({frame for first, second, _ in pairs for frame in (first, second)})
-    plane = ~_dilate(_dilate(labels[used] != shapes.GREY))
+    plane = ~_dilate(_dilate(_without_specks(labels[used] != shapes.GREY, 5)))
     # Smooth first: otherwise interpolation would remove noise and win where nothing moves.
     grey = dict(zip(used, _smooth(luma(frames[used]), plane), strict=True))
     known = dict(zip(used, plane, strict=True))

@@ -14,7 +14,8 @@ from vdm.metrics.oracle_shapes import STEP
 from vdm.world import attributes as a
 
 MIN_PACE = 0.33  # pixels per frame, net of noise; the slowest translation has 0.8
-MAX_RMS = 0.6  # pixels from the fitted path
+MAX_RMS = 0.6  # pixels from the fitted path, and
+RMS_PER_PACE = 0.1  # more for each pixel per frame: what is fast is placed less exactly
 MIN_SWEEP = np.radians(200)
 MIN_GROWTH = 0.0127  # log radius per frame, half of the slowest
 MIN_SPIN = 0.6 / a.NUM_FRAMES  # radians per frame, half of the slowest
@@ -73,12 +74,14 @@ def read_motion(
     # A line of that pace spreads pace * sqrt(var of frames); every other motion more.
     if extent < MIN_PACE * frames.std():
         return _in_place(frames, log_radius, overlaps)
-    if rms < MAX_RMS:
+    steps = np.diff(path, axis=0) / np.diff(frames)[:, None]
+    tolerance = MAX_RMS + RMS_PER_PACE * float(np.median(np.hypot(*steps.T)))
+    if rms < tolerance:
         return _straight(velocity)
-    circle = _circle(frames, path)
+    circle = _circle(frames, path, tolerance)
     if circle is not None:
         return circle
-    return _bounce(frames, path)
+    return _bounce(frames, steps)
 
 
 def _straight(velocity: Float[np.ndarray, " 2"]) -> Motion:
@@ -89,7 +92,9 @@ def _straight(velocity: Float[np.ndarray, " 2"]) -> Motion:
     return Motion(None)
 
 
-def _circle(frames: Float[np.ndarray, " t"], path: Float[np.ndarray, "t 2"]) -> Motion | None:
+def _circle(
+    frames: Float[np.ndarray, " t"], path: Float[np.ndarray, "t 2"], tolerance: float
+) -> Motion | None:
     """A circle if the path lies on one and goes round it steadily.
 
     Source:
@@ -99,7 +104,7 @@ def _circle(frames: Float[np.ndarray, " t"], path: Float[np.ndarray, "t 2"]) -> 
     x, y, rest = np.linalg.lstsq(design, (path**2).sum(1), rcond=None)[0]
     offset = path - (x, y)
     radius = np.sqrt(max(rest + x * x + y * y, 1e-9))
-    if np.sqrt(((np.hypot(*offset.T) - radius) ** 2).mean()) > MAX_RMS:
+    if np.sqrt(((np.hypot(*offset.T) - radius) ** 2).mean()) > tolerance:
         return None
     angle = np.unwrap(np.arctan2(offset[:, 1], offset[:, 0]))
     steps = np.diff(angle) / np.diff(frames)
@@ -111,11 +116,10 @@ def _circle(frames: Float[np.ndarray, " t"], path: Float[np.ndarray, "t 2"]) -> 
     return Motion("circle-cw" if rate > 0 else "circle-ccw", _speed(abs(rate), CIRCLE_LIMIT))
 
 
-def _bounce(frames: Float[np.ndarray, " t"], path: Float[np.ndarray, "t 2"]) -> Motion:
+def _bounce(frames: Float[np.ndarray, " t"], steps: Float[np.ndarray, "s 2"]) -> Motion:
     """A bounce if the pace along each axis is steady, but turns at least once."""
-    steps = np.diff(path, axis=0) / np.diff(frames)[:, None]
     pace = np.median(np.abs(steps), 0)
-    steady = np.abs(np.abs(steps) - pace) < 0.75
+    steady = np.abs(np.abs(steps) - pace) < 0.5 + 0.15 * pace
     signs = [np.sign(axis[np.abs(axis) > 0.5]) for axis in steps.T]
     turns = sum(int((np.diff(sign) != 0).sum()) for sign in signs)
     if steady.mean() < 0.7 or not 1 <= turns <= len(frames) / 2:

@@ -59,6 +59,13 @@ def colour_labels(frames: UInt8[np.ndarray, "*n 3"]) -> Int8[np.ndarray, "*n"]:
     return _colour_table()[(red << 2 * _BITS) | (green << _BITS) | blue]
 
 
+@cache
+def grey_part(colour: int) -> Float[np.ndarray, " 3"]:
+    """Weights of red, green and blue that read how much grey is mixed into a colour."""
+    pure = np.array(list(COLOURS.values())[colour], np.float64)
+    return np.linalg.pinv(np.stack([pure, np.ones(3)], 1))[1].astype(np.float32)
+
+
 @dataclass(frozen=True)
 class _Templates:
     """Turned shapes on the normalised grid: masks ``(n, GRID * GRID)`` and what each stands for."""

@@ -37,8 +37,8 @@ from vdm.pipelines.evaluate_sources import (
     Shuffled,
     StaticCopy,
 )
+from vdm.pipelines.evaluate_subject import Subject, find_subject
 from vdm.pipelines.generate import Generator
-from vdm.pipelines.load import load
 
 MEASURED = {
     "caption-accuracy": "reading",
@@ -49,7 +49,6 @@ MEASURED = {
 """What every protocol needs to know of a clip."""
 PROTOCOLS = tuple(MEASURED)
 SPLITS = ("test-iid", "test-comp")
-MODEL_FILES = ("vdm.json", "final.safetensors", "model_index.json", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def evaluate(
     """Score a model, or a folder of clips that one made.
 
     Args:
-        model: What :func:`vdm.load` takes, a generator, or any function
+        model: What :func:`vdm.load` takes, an autoencoder alone too; a generator, or any function
             ``model(prompts, seed=seeds, **settings)`` that returns clips with ``frames`` in [0, 1];
             or a folder of lossless clips with their captions.
         data: Splits of the world, or folders of real video; ``test-iid`` and ``test-comp`` if None
@@ -106,32 +105,26 @@ def evaluate(
         ValueError: If a name is unknown, a count impossible, or ``out`` holds an evaluation under
             other settings.
     """
-    folder = _clip_folder(model)
-    chosen = _check(PROTOCOLS[:1] if protocols is None else protocols, n, batch_size)
-    generate = None if folder is not None else _generator(model)
-    has_autoencoder = getattr(generate, "autoencoder", None) is not None
-    if protocols is None and has_autoencoder:
-        chosen = PROTOCOLS[:2]
-    if "reconstruction" in chosen and not has_autoencoder:
-        raise ValueError("got protocol 'reconstruction', expected a model with an autoencoder")
+    wanted = PROTOCOLS[:1] if protocols is None else protocols
+    chosen = _check(wanted, n, batch_size)
     settings = {name: value for name, value in settings.items() if value is not None}
-    if folder is not None and settings:
-        raise ValueError(
-            f"got {next(iter(settings))} for a folder of finished clips, expected none"
-        )
-    shape = _shape(generate, folder, settings)
-    names = data if data is not None else SPLITS if folder is None else SPLITS[:1]
+    subject = find_subject(model, settings)
+    if protocols is None and subject.autoencoder is not None:
+        chosen = PROTOCOLS[:2]
+    if "reconstruction" in chosen and subject.autoencoder is None:
+        raise ValueError("got protocol 'reconstruction', expected a model with an autoencoder")
+    names = data if data is not None else SPLITS if subject.folder is None else SPLITS[:1]
     names = [names] if isinstance(names, str | Path) else list(names)
-    counts = list(num_objects) if folder is None else [None]
-    count = n if folder is None else min(n, len(folder))
-    sets = [one for name in names for one in _data_sets(name, count, counts, shape, chosen)]
+    counts = list(num_objects) if subject.folder is None else [None]
+    count = n if subject.folder is None else min(n, len(subject.folder))
+    sets = [one for name in names for one in _data_sets(name, count, counts, subject.shape, chosen)]
 
-    about = _describe(model, generate, folder, seed, settings)
-    conditions = {**about, "shape": list(shape), "data_of_folders": _folders(sets)}
+    about = {**subject.about, "world": world.VERSION, "seed": seed, "settings": settings}
+    conditions = {**about, "shape": list(subject.shape), "data_of_folders": _folders(sets)}
     records = Records(None if out is None else Path(out) / "records.jsonl", conditions)
     tasks: list[_Task] = []
     for one in sets:
-        makers = _makers(one, generate, folder, seed, settings, chosen, baselines)
+        makers = _makers(one, subject, seed, settings, chosen, baselines)
         tasks += _tasks(one, makers, chosen)
     _run(tasks, records, batch_size, progress)
     result = summarise(sets, records, chosen, about, baselines, num_resamples)
@@ -153,38 +146,6 @@ def _check(protocols: str | Sequence[str], n: int, batch_size: int) -> tuple[str
             f"got n={n}, batch_size={batch_size}, expected at least {least} and at least 1"
         )
     return chosen
-
-
-def _clip_folder(model: Any) -> ClipFolder | None:
-    """The model as a folder of clips, if it is one."""
-    if not isinstance(model, str | Path):
-        return None
-    path = Path(model)
-    if not path.is_dir() or any((path / name).exists() for name in MODEL_FILES):
-        return None
-    return ClipFolder(path, lossless=True)
-
-
-def _generator(model: Any) -> Generate:
-    if isinstance(model, str | Path):
-        return load(model)
-    if not callable(model):
-        raise TypeError(f"got {type(model).__name__}, expected a model, a path or a function")
-    return model
-
-
-def _shape(
-    generate: Generate | None, folder: ClipFolder | None, settings: Mapping[str, Any]
-) -> tuple[int, int, int]:
-    """Frames, height and width of the clips to score."""
-    if folder is not None:
-        frames, height, width, _ = folder.clip(0)[0].shape
-        return frames, height, width
-    defaults = {"num_frames": 16, "height": 64, "width": 64}
-    if isinstance(generate, Generator):
-        defaults = {name: getattr(generate.parts.defaults, name) for name in defaults}
-    frames, height, width = (settings.get(name, value) for name, value in defaults.items())
-    return frames, height, width
 
 
 def _data_sets(
@@ -220,30 +181,6 @@ def _data_sets(
         yield DataSet(label, source, n, frames, (height, width), source.fps)
 
 
-def _describe(
-    model: Any,
-    generate: Generate | None,
-    folder: ClipFolder | None,
-    seed: int,
-    settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything that the clips of the model depend on."""
-    about: dict[str, Any] = {"world": world.VERSION, "seed": seed, "settings": dict(settings)}
-    if folder is not None:
-        return {"model": folder.folder.name, "clips": folder.describe()["folder"], **about}
-    if not isinstance(generate, Generator):
-        name = getattr(generate, "__name__", type(generate).__name__)
-        return {"model": name, **about}
-    parts = generate.parts
-    return {
-        "model": parts.name,
-        "config_sha256": parts.config_hash(),
-        "weights_sha256": parts.weight_hashes(),
-        "defaults": asdict(parts.defaults),
-        **about,
-    }
-
-
 def _folders(sets: Sequence[DataSet]) -> dict[str, Any]:
     """What stands in the folders of real video; the world needs only its version."""
     return {
@@ -253,8 +190,7 @@ def _folders(sets: Sequence[DataSet]) -> dict[str, Any]:
 
 def _makers(
     one: DataSet,
-    generate: Generate | None,
-    folder: ClipFolder | None,
+    subject: Subject,
     seed: int,
     settings: Mapping[str, Any],
     protocols: Sequence[str],
@@ -262,16 +198,16 @@ def _makers(
 ) -> list[Real]:
     """Everything whose clips are scored on a data set."""
     source: ClipSource = one.source
-    makers: list[Real] = [Real(source)]
-    autoencoder = getattr(generate, "autoencoder", None)
-    if autoencoder is not None:
-        makers.append(Reconstructed(source, autoencoder))
-    if folder is not None:
-        makers.append(FromFolder(folder))
-    elif generate is not None and set(protocols) != {"reconstruction"}:
-        quiet = {"progress": False} if isinstance(generate, Generator) else {}
-        makers.append(Generated(source, generate, seed, one.name, {**settings, **quiet}))
-    if baselines and "caption-accuracy" in protocols:
+    makers = [Real(source)]
+    if subject.autoencoder is not None:
+        makers.append(Reconstructed(source, subject.autoencoder))
+    if subject.folder is not None:
+        makers.append(FromFolder(subject.folder))
+    elif subject.generate is not None:
+        quiet = {"progress": False} if isinstance(subject.generate, Generator) else {}
+        arguments = {**settings, **quiet}
+        makers.append(Generated(source, subject.generate, seed, one.name, arguments))
+    if baselines:
         makers += [StaticCopy(source), Shuffled(source)]
     return makers
 
