@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vdm import cli_parsing, doctor
+from vdm import cli, cli_parsing, doctor
 from vdm.cli import COMMANDS, Command, main
 from vdm.cli_parsing import Parser, WrongWords
 from vdm.utils.video_io import write_video
@@ -199,6 +199,14 @@ def test_values_refused_while_words_are_read_are_wrong_words():
             raise error
     with pytest.raises(RuntimeError), cli_parsing.reading_words():
         raise RuntimeError("the work failed")
+
+
+def test_notebooks_build_recipes_through_the_command_line():
+    from vdm.training.cli import build
+
+    assert cli.build is build
+    with pytest.raises(AttributeError, match="'biuld'"):
+        cli.biuld  # noqa: B018
 
 
 def test_doctor_finds_what_the_main_job_needs(capsys):

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import vdm
 from vdm.cli_parsing import WrongWords, describe_error, nearest
@@ -51,6 +52,13 @@ COMMANDS = {
     "doctor": Command("what is installed, which kernels and codecs are active", "vdm.doctor:main"),
     "demo": Command("the main job from words to scores, in minutes", "vdm.demo:main"),
 }
+
+
+def __getattr__(name: str) -> Any:
+    """``vdm.cli.build``: what a recipe describes, for notebooks; imported when used."""
+    if name == "build":
+        return importlib.import_module("vdm.training.cli").build
+    raise AttributeError(f"module 'vdm.cli' has no attribute {name!r}")
 
 
 def usage() -> str:

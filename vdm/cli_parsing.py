@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 
-class WrongWords(Exception):
+class WrongWords(ValueError):
     """The command line cannot mean anything: exit status 2."""
 
 
@@ -38,6 +38,8 @@ def reading_words(*files: str | Path | None) -> Iterator[None]:
     """
     try:
         yield
+    except WrongWords:
+        raise
     except (ValueError, TypeError, FileNotFoundError, NotADirectoryError) as error:
         said = describe_error(error)
         for path in (Path(file) for file in files if file is not None):
