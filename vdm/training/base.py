@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,15 +13,13 @@ from torch import Tensor
 
 from vdm.data.datamodules import ShapesSpec
 from vdm.pretrained.layout import FORMAT
+from vdm.pretrained.loading import read_pickled
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.training.optimizers import OptimizerPlan
 from vdm.utils.config import build, describe
 from vdm.utils.rng import derive_seed
 
-
-def instantiate(cls: type[TrainingModule], settings: dict[str, Any]) -> TrainingModule:
-    """Build a module from described arguments: how ``load_from_checkpoint`` gets it back."""
-    return cls(**{name: build(value) for name, value in settings.items()})
+SETTINGS = "settings"
 
 
 class TrainingModule(L.LightningModule):
@@ -77,10 +76,31 @@ class TrainingModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the model and this module, so that both can be built from the file alone."""
         checkpoint["vdm"] = json.dumps(self.card())
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {
-            **{name: describe(value) for name, value in self.settings().items()},
-            "_instantiator": f"{__name__}.{instantiate.__name__}",
-        }
+        checkpoint[SETTINGS] = {name: describe(value) for name, value in self.settings().items()}
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, **changes: Any
+    ) -> TrainingModule:
+        """The module of a checkpoint, with the averaged weights if there are any.
+
+        Unlike Lightning's own, it needs nothing but the file, and runs nothing that is in it.
+
+        Args:
+            checkpoint_path: The file.
+            changes: Arguments that are to differ.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged, or was not written by this module.
+        """
+        checkpoint = read_pickled(Path(checkpoint_path))
+        if SETTINGS not in checkpoint:
+            raise ValueError(f"{checkpoint_path}: not a checkpoint of a {cls.__name__}")
+        settings = {name: build(value) for name, value in checkpoint[SETTINGS].items()}
+        module = cls(**{**settings, **changes})
+        module.load_state_dict(checkpoint["state_dict"])
+        return module.eval()
 
     def card(self) -> dict[str, Any]:
         """The description of the model, as plain data."""
@@ -99,6 +119,8 @@ class TrainingModule(L.LightningModule):
         )
 
     def log_train(self, terms: dict[str, Tensor]) -> None:
-        """Log numbers of a training step; the loss is shown in the progress bar too."""
+        """Log numbers of a training step and the learning rate; the bar shows the loss."""
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "loss")
+        if self._trainer is not None and self.trainer.optimizers:
+            self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from vdm.cli_parsing import Parser, WrongWords, describe_error
+from vdm.cli_parsing import Parser, WrongWords
 from vdm.training.callbacks import ProgressBar, Throughput
 from vdm.training.checkpoints import (
     FOLDER,
@@ -54,7 +54,7 @@ _NO_NEWS = (
     ".*does not have many workers.*",  # clips come from a mapped file
     ".*LightningCLI's args parameter.*",
     ".*Checkpoint directory .* exists and is not empty.*",
-    ".*You're resuming from a checkpoint.*",
+    ".*callbacks used to create the checkpoint.*",  # a look at a run needs none
     ".*module.s. in eval mode at the start.*",  # the frozen autoencoder
 )
 
@@ -227,6 +227,7 @@ class RunCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except (argparse.ArgumentError, TypeError, ValueError, KeyError) as error:
             flags = [a.dest for a in self._subcommand_parsers[self.command]._actions]
+            flags += ["output", "resume"]
             raise WrongWords(one_line(str(error), flags)) from error
 
     def _parse_ckpt_path(self) -> None:
@@ -241,7 +242,7 @@ class RunCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError) as error:
-            raise WrongWords(describe_error(error)) from error
+            raise WrongWords(one_line(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """The trainer: folder, loggers and callbacks of the run are not a matter of recipes."""

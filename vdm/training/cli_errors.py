@@ -24,7 +24,7 @@ _UNKNOWN = (
 _NOISE = ("Expected a <class 'NoneType'>", "Given value", "Subtypes:", "Errors:", "Does not valid")
 
 
-def one_line(message: str, flags: Iterable[str]) -> str:
+def one_line(message: str, flags: Iterable[str] = ()) -> str:
     """The innermost complaint, with the path of keys that leads to it.
 
     Args:

@@ -93,7 +93,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 raise ValueError(f"got a parameter of shape {flat[0]}, expected at least two axes")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:

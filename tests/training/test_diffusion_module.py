@@ -1,0 +1,188 @@
+"""The network learns, and what it learns from does not depend on batches."""
+
+import pytest
+import torch
+
+from vdm.autoencoder.vae import VideoVAE
+from vdm.conditioning.dropout import ConditionDropout
+from vdm.conditioning.frames import FirstFrames
+from vdm.conditioning.text import WordTextEncoder
+from vdm.diffusion import DenoisingLoss, LinearPath, Velocity
+from vdm.models.dit import VideoDiT
+from vdm.pretrained.parts import Defaults
+from vdm.training.diffusion_module import DiffusionModule
+from vdm.training.optimizers import MuonPlan
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*self.log.*")
+CAPTIONS = ["a red circle moves left.", "a blue star grows.", "a green bar spins clockwise."]
+
+
+def tiny(**changes):
+    arguments = {
+        "network": VideoDiT(
+            in_channels=2, dim=32, depth=2, num_heads=2, text_dim=16, frame_conditioning=True
+        ),
+        "loss": DenoisingLoss(LinearPath(), Velocity()),
+        "optimizer": MuonPlan(lr=5e-3),
+        "text_encoder": WordTextEncoder(dim=16, depth=1, num_heads=2),
+        "num_bins": 3,
+        **changes,
+    }
+    return DiffusionModule(**arguments)
+
+
+def batch_of(count):
+    latents = torch.randn(count, 2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    captions = [CAPTIONS[k % 3] for k in range(count)]
+    return {"latents": latents, "caption": captions, "index": torch.arange(count)}
+
+
+def validate(module, batches):
+    """Mean and weight of everything that validation logs."""
+    totals = {}
+
+    def log(name, value, batch_size, **_):
+        total, weight = totals.get(name, (0.0, 0))
+        totals[name] = (total + float(value) * batch_size, weight + batch_size)
+
+    module.log = log
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            module.validation_step(batch, number)
+    return {name: (total / weight, weight) for name, (total, weight) in totals.items()}
+
+
+def select(batch, index):
+    return {
+        "latents": batch["latents"][index],
+        "caption": [batch["caption"][k] for k in index],
+        "index": batch["index"][index],
+    }
+
+
+def test_it_overfits_one_clip():
+    module, batch = tiny(), batch_of(1)
+    batch["index"] += 1  # validated at a noise level in the middle
+    optimizer = module.optimizer_plan.optimizer(module)
+    before = validate(module, [batch])["val/loss"][0]
+    module.log = lambda *_, **__: None
+    many = select(batch, [0] * 8)
+    for step in range(100):
+        optimizer.zero_grad()
+        module.training_step(many, step).backward()
+        optimizer.step()
+    assert validate(module, [batch])["val/loss"][0] < 0.3 * before
+
+
+def test_the_validation_table_does_not_depend_on_batches_or_on_the_seed_of_the_run():
+    module = tiny().eval()
+    torch.nn.init.normal_(module.network.final.linear.weight)
+    batch = batch_of(5)
+    whole = validate(module, [batch])
+    parts = validate(module, [select(batch, [4, 1]), select(batch, [0]), select(batch, [2, 3])])
+    module.seed = 99
+    assert whole.keys() == {"val/loss", "val/loss_bin_0", "val/loss_bin_1", "val/loss_bin_2"}
+    for name, (mean, weight) in whole.items():
+        assert parts[name][0] == pytest.approx(mean, rel=1e-5)
+        assert parts[name][1] == weight
+        assert validate(module, [batch])[name][0] == mean
+    assert whole["val/loss_bin_0"][1] == 2
+
+
+def test_a_training_sample_draws_the_same_in_any_batch():
+    module, batch = tiny(frames=FirstFrames()), batch_of(4)
+    torch.nn.init.normal_(module.network.final.linear.weight)
+    seen = []
+    module.log = lambda *_, **__: None
+    object.__setattr__(module, "loss", Spy(module.loss, seen))
+    module.training_step(batch, 1)  # positions 4 to 7
+    module.training_step(select(batch, [2, 3]), 3)  # positions 6 and 7
+    (eps, t, mask), (eps2, t2, mask2) = seen
+    assert torch.equal(eps[2:], eps2)
+    assert torch.equal(t[2:], t2)
+    assert torch.equal(mask[2:], mask2)
+
+
+class Spy:
+    """Looks at what the loss is called with."""
+
+    def __init__(self, loss, seen):
+        self.loss, self.seen = loss, seen
+        self.sample_times = loss.sample_times
+
+    def __call__(self, network, x0, cond, eps, t):
+        self.seen.append((eps, t, cond.given_mask))
+        return self.loss(network, x0, cond, eps, t)
+
+
+def test_captions_are_left_out_as_often_as_asked():
+    def texts(probability):
+        module = tiny(dropout=ConditionDropout(probability))
+        seen = []
+        module.log = lambda *_, **__: None
+        forward = module.text_encoder.forward
+        module.text_encoder.forward = lambda prompts: seen.extend(prompts) or forward(prompts)
+        for step in range(8):
+            module.training_step(batch_of(4), step)
+        return seen
+
+    assert all(texts(0.0))
+    assert not any(texts(1.0))
+    assert 4 < sum(not text for text in texts(0.5)) < 28
+
+
+def test_given_frames_reach_the_network_and_do_not_count():
+    module, batch = tiny(frames=FirstFrames()), batch_of(2)
+    cond = module.conditioning(batch["latents"], batch["caption"], "train", [0, 1])
+    assert cond.given_mask[:, :, 0].eq(1).all()
+    assert cond.given_mask[:, :, 1:].eq(0).all()
+    assert torch.equal(cond.given[:, :, 0], batch["latents"][:, :, 0])
+    assert cond.pooled_text is None  # this network does not read it
+
+
+def test_video_is_encoded_by_the_autoencoder_that_stays_as_it_is():
+    vae = VideoVAE(
+        latent_channels=2,
+        widths=(6, 8),
+        level_strides=((2, 2, 2),),
+        encoder_blocks=(1, 1),
+        decoder_blocks=(1, 1),
+        patch_size=2,
+    )
+    module = tiny(autoencoder=vae).train()
+    assert not vae.training
+    video = torch.rand(2, 3, 5, 8, 16) * 2 - 1
+    assert torch.equal(module.latents({"video": video}), vae.encode(video))
+    module.log = lambda *_, **__: None
+    batch = {"video": video, "caption": CAPTIONS[:2], "index": torch.arange(2)}
+    module.training_step(batch, 0).backward()
+    assert all(p.grad is None for p in vae.parameters())
+    assert module.parts().autoencoder is vae
+
+
+def test_without_an_autoencoder_latents_are_pixels():
+    video = torch.rand(2, 3, 5, 8, 16)
+    assert torch.equal(tiny().latents({"video": video}), video)
+
+
+def test_predictions_are_estimates_of_the_clean_latents():
+    batch = batch_of(2)
+    module = tiny().eval()
+    with torch.no_grad():
+        assert module.predict_step(batch, 0).shape == batch["latents"].shape
+
+
+def test_the_description_builds_the_same_parts():
+    from vdm.pretrained.parts import parts_from
+
+    module = tiny(defaults=Defaults(steps=7), name="tiny")
+    card = {k: v for k, v in module.card().items() if k != "format"}
+    parts = parts_from(card, "card")
+    assert parts.defaults.steps == 7
+    assert parts.name == "tiny"
+    assert parts.describe() == module.parts().describe()
+
+
+def test_losses_need_at_least_one_bin():
+    with pytest.raises(ValueError, match="got num_bins=0, expected at least 1"):
+        tiny(num_bins=0)

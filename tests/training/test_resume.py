@@ -1,0 +1,113 @@
+"""A run killed at any moment and resumed ends with the same bytes as one that was not."""
+
+import multiprocessing
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vdm.training.cli import CHOICES, main
+
+ROOT = Path(__file__).parents[2]
+AUTOENCODER = [
+    "--trainer.max_steps=6",
+    "--trainer.val_check_interval=4",
+    "--trainer.gradient_clip_val=1.0",
+    "--trainer.callbacks=[{class_path: EMA, init_args: {decay: 0.5}}, "
+    "{class_path: Checkpoints, init_args: {every_n_steps: 2}}]",
+    "--model.autoencoder={class_path: VideoVAE, init_args: {latent_channels: 2, widths: [8, 8], "
+    "level_strides: [[2, 2, 2]], encoder_blocks: [1, 1], decoder_blocks: [1, 1], patch_size: 2}}",
+    "--model.adversarial={class_path: AdversarialLoss, init_args: {start_step: 3, discriminator: "
+    "{class_path: VideoDiscriminator, init_args: {width: 4, depth: 1}}}}",
+    "--model.statistics_clips=5",
+    "--data.shapes={num_train: 12, num_val: 6, size: 16, num_frames: 5}",
+    "--data.batch_size=4",
+]
+
+
+def words_for(kind, smoke, cache):
+    if kind == "diffusion":
+        return smoke
+    recipe = ROOT / "configs" / "vae_shapes.yaml"
+    return [f"--config={recipe}", *AUTOENCODER, f"--data.cache_dir={cache}"]
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "autoencoder"])
+def test_a_resumed_run_ends_like_one_that_was_not_interrupted(kind, smoke, cache, tmp_path):
+    words = words_for(kind, smoke, cache)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(["fit", *words, f"--output={whole}"]) == 0
+    shutil.copytree(whole, cut)
+    (cut / "final.safetensors").unlink()
+    (cut / "checkpoints" / "step-00000006.ckpt").unlink()
+    torch.rand(7)  # the global generator stands elsewhere
+    assert main(["fit", *words, f"--output={cut}", "--resume"]) == 0
+    name = "final.safetensors"
+    assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    last = "checkpoints/step-00000006.ckpt"
+    first, second = (torch.load(run / last, weights_only=True) for run in (whole, cut))
+    assert torch.equal(
+        torch.stack([s["exp_avg"].norm() for s in adam(first)]),
+        torch.stack([s["exp_avg"].norm() for s in adam(second)]),
+    )
+
+
+def adam(checkpoint):
+    states = checkpoint["optimizer_states"][0]["state"].values()
+    return [state for state in states if "exp_avg" in state]
+
+
+def test_resume_starts_where_there_is_nothing(smoke, tmp_path):
+    assert main(["fit", *smoke, f"--output={tmp_path / 'new'}", "--resume"]) == 0
+    assert (tmp_path / "new" / "final.safetensors").is_file()
+
+
+def test_other_batches_than_before_are_refused(smoke, tmp_path):
+    run = tmp_path / "run"
+    assert main(["fit", *smoke, f"--output={run}"]) == 0
+    with pytest.raises(ValueError, match=r"got data\.batch_size=3, expected 4"):
+        main(["fit", *smoke, f"--output={run}", "--resume", "--data.batch_size=3"])
+
+
+@pytest.mark.slow
+def test_the_smoke_recipe_survives_being_killed(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # equal runs: an equal number of threads
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vdm.training.cli", *CHOICES])
+    words = [f"--config={ROOT / 'configs' / 'smoke.yaml'}", f"--data.cache_dir={cache}"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def start(folder):
+        arguments = ["fit", *words, f"--output={folder}", "--resume"]
+        process = context.Process(target=main, args=(arguments,))
+        process.start()
+        return process
+
+    reference = start(whole)
+    reference.join()
+    assert reference.exitcode == 0
+
+    moments = random.Random(0)
+    for number in range(4):
+        before = checkpoints(killed)
+        process = start(killed)
+        while process.is_alive() and checkpoints(killed) == before:
+            time.sleep(0.01)
+        process.join(moments.uniform(0, 0.5))
+        process.kill()  # SIGKILL: nothing is cleaned up
+        process.join()
+        if number == 2:
+            newest = max(checkpoints(killed))
+            newest.write_bytes(newest.read_bytes()[:5000])
+    last = start(killed)
+    last.join()
+    assert last.exitcode == 0
+    name = "final.safetensors"
+    assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def checkpoints(run):
+    return set((run / "checkpoints").glob("step-*.ckpt"))
