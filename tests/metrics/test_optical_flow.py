@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from textured_clips import panned
 
+from vdm import world
 from vdm.metrics.optical_flow import (
     FlowEstimator,
     end_point_error,
@@ -72,6 +73,23 @@ def test_end_point_error_counts_the_pixels_it_is_told_to():
     assert end_point_error(np.zeros_like(true), true, moving_only=True)["mean"] == 5
     nowhere = np.zeros(true.shape[:3], bool)
     assert end_point_error(np.zeros_like(true), true, nowhere)["mean"] == 0
+
+
+def test_the_worlds_own_flow_explains_its_clips_and_judges_the_estimator():
+    estimate = FlowEstimator()
+    warped, unwarped, errors, zeros = [], [], [], []
+    for index in range(4):
+        scene = world.scene("test-iid", 0, index)
+        clip, truth = world.render(scene), world.ground_truth(scene)
+        flow, visible = truth.forward_flow, ~truth.forward_occluded.astype(bool)
+        warped.append(warping_error(clip, flow, visible))
+        unwarped.append(warping_error(clip, 0 * flow, visible))
+        assert end_point_error(flow, flow)["mean"] == 0
+        errors.append(end_point_error(estimate(clip), flow, visible, moving_only=True)["mean"])
+        zeros.append(end_point_error(0 * flow, flow, visible, moving_only=True)["mean"])
+    assert np.mean(warped) < 3e-4  # what bilinear sampling leaves
+    assert np.mean(unwarped) > 5 * np.mean(warped)
+    assert np.mean(errors) < 0.5 * np.mean(zeros)
 
 
 def test_misfits_are_refused(pan):
