@@ -266,13 +266,10 @@ def _gaps(result: Evaluation) -> None:
     """How much accuracy is lost on pairs of attributes that were never seen together."""
     for name, sources in result.scores.items():
         other = name.replace("test-iid", "test-comp")
-        both = [
-            result.scores.get(data, {}).get(GENERATED, {}).get("caption-accuracy/whole")
-            for data in (name, other)
-        ]
-        if other == name or None in both or GENERATED not in sources:
+        iid = sources.get(GENERATED, {}).get("caption-accuracy/whole")
+        comp = result.scores.get(other, {}).get(GENERATED, {}).get("caption-accuracy/whole")
+        if other == name or iid is None or comp is None:
             continue
-        iid, comp = both
         low, high = difference_interval(
             round(iid.value * iid.n_gen / 100),
             iid.n_gen,
