@@ -39,7 +39,7 @@ SHRUNKEN = {
 def test_every_recipe_survives_one_shrunken_step(recipe, tmp_path):
     content = yaml.safe_load(recipe.read_text())
     words = [*ALWAYS, *SHRUNKEN[content["model"]["class_path"].rpartition(".")[2]]]
-    if content["model"]["init_args"].get("autoencoder"):
+    if content["data"]["class_path"].endswith("Latents"):
         words.append(f"--model.autoencoder={TINY_VAE}")
     run = tmp_path / "run"
     arguments = [f"--config={recipe}", f"--data.cache_dir={tmp_path}", f"--output={run}", *words]

@@ -11,7 +11,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from vdm.data.datamodules import ShapesSpec
 from vdm.pretrained.layout import FORMAT
 from vdm.pretrained.loading import read_pickled
 from vdm.pretrained.parts import Envelope, Parts
@@ -107,15 +106,17 @@ class TrainingModule(L.LightningModule):
         return {"format": FORMAT, **self.parts().describe()}
 
     def envelope(self) -> Envelope:
-        """What the model is trained on; the widest where no data is attached."""
-        shapes = getattr(getattr(self._trainer, "datamodule", None), "shapes", None)
-        if not isinstance(shapes, ShapesSpec):
+        """What the model is trained on; the usual where no data says so."""
+        data = getattr(self._trainer, "datamodule", None)
+        clips = getattr(data, "shapes", None) or getattr(data, "videos", None) or data
+        if not hasattr(clips, "size") or not hasattr(clips, "num_frames"):
             return Envelope()
+        fps = getattr(clips, "fps", None) or Envelope().fps[0]  # real clips have rates of their own
         return Envelope(
-            num_frames=(shapes.num_frames, shapes.num_frames),
-            fps=(shapes.fps, shapes.fps),
-            height=(shapes.size, shapes.size),
-            width=(shapes.size, shapes.size),
+            num_frames=(clips.num_frames, clips.num_frames),
+            fps=(fps, fps),
+            height=(clips.size, clips.size),
+            width=(clips.size, clips.size),
         )
 
     def log_train(self, terms: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ class SampleGrid(Callback):
         self.steps = steps
         self.guidance_scale = guidance_scale
         self.seed = seed
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Import now what samples: an error in it should not stop a run after hours."""
+        importlib.import_module("vdm.pipelines.generate")
 
     def on_train_batch_end(
         self,
