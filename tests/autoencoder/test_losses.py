@@ -32,10 +32,11 @@ def test_reconstruction_and_kl_are_per_pixel_value(kind, expected):
 
 
 def test_perceptual_loss_is_lpips_with_the_users_weights(tmp_path):
-    torchvision = pytest.importorskip("torchvision")
+    vgg = pytest.importorskip("torchvision.models.vgg")
     lpips = pytest.importorskip("torchmetrics.image.lpip")
-    backbone = torchvision.models.vgg16(weights=None)
-    torch.save(backbone.state_dict(), tmp_path / "vgg16.pth")
+    backbone = vgg.make_layers(vgg.cfgs["D"], batch_norm=False)
+    state = {f"features.{name}": value for name, value in backbone.state_dict().items()}
+    torch.save(state, tmp_path / "vgg16.pth")
     features = VGGFeatures(str(tmp_path / "vgg16.pth"))
     video, reconstruction = torch.rand(1, 3, 2, 32, 40) * 2 - 1, torch.rand(1, 3, 2, 32, 40) * 2 - 1
     loss, terms = AutoencoderLoss(perceptual=PerceptualLoss(features), perceptual_weight=2.0)(

@@ -52,7 +52,7 @@ class VGGFeatures(nn.Module):
 
     def __init__(self, backbone: str, heads: str | None = None) -> None:
         super().__init__()
-        from torchvision.models import vgg16
+        from torchvision.models.vgg import cfgs, make_layers
 
         if heads is None:
             import torchmetrics.functional.image as image_metrics
@@ -61,7 +61,7 @@ class VGGFeatures(nn.Module):
         for path in (backbone, heads):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"got perceptual weights {path!r}, expected a file")
-        features = vgg16(weights=None).features
+        features = make_layers(cfgs["D"], batch_norm=False)
         state = torch.load(backbone, weights_only=True, map_location="cpu")
         prefix = "features."
         features.load_state_dict(
