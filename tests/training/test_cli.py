@@ -98,10 +98,17 @@ def test_a_complete_run_resumed_changes_nothing(run, smoke):
     assert (run / "final.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["validate"])
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_a_run_can_be_looked_at(run, smoke, command, capsys):
+    before = set(run.rglob("*.*"))
     assert main([command, *smoke, f"--output={run}"]) == 0
-    assert "val/loss" in capsys.readouterr().out
+    written = sorted(set(run.rglob("*.*")) - before)
+    if command == "predict":
+        shapes = [tuple(tensors(path)[0]["predictions"].shape) for path in written]
+        assert shapes == [(4, 3, 5, 16, 16), (2, 3, 5, 16, 16)]
+    else:
+        assert not written
+        assert {"validate": "val/loss", "test": "test/loss"}[command] in capsys.readouterr().out
 
 
 def test_looking_at_nothing_is_refused(smoke, tmp_path):
@@ -225,3 +232,18 @@ def test_a_run_can_use_the_autoencoder_of_another(smoke, cache, tmp_path):
     weights, _ = tensors(tmp_path / "run" / "final.safetensors")
     name = "autoencoder.decoder.0.weight"
     assert torch.equal(weights[f"ema.{name}"], weights[f"raw.{name}"])
+
+
+def test_recomputing_activations_changes_nothing(run, smoke, tmp_path):
+    word = "--model.network.block.gradient_checkpointing=true"
+    assert fit(smoke, tmp_path, word) == 0
+    ours, theirs = (tensors(folder / "final.safetensors")[0] for folder in (tmp_path, run))
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
+def test_half_precision_trains_full_precision_weights(run, smoke, tmp_path):
+    assert fit(smoke, tmp_path, "--trainer.precision=bf16-mixed") == 0
+    ours, theirs = (tensors(folder / "final.safetensors")[0] for folder in (tmp_path, run))
+    assert all(value.dtype == theirs[key].dtype for key, value in ours.items())
+    assert any(not torch.equal(value, theirs[key]) for key, value in ours.items())
+    assert all(torch.isfinite(value).all() for value in ours.values())

@@ -26,6 +26,8 @@ from vdm.data.sampler import ShuffledBatches
 from vdm.data.sources import Paraphrase, ShapesSource, mirror_caption
 from vdm.data.video_folder import VideoFolder
 
+Split = Literal["train", "val", "test-iid"]
+
 
 @dataclass(frozen=True)
 class ShapesSpec:
@@ -33,7 +35,7 @@ class ShapesSpec:
 
     Args:
         num_train: Training clips.
-        num_val: Validation clips.
+        num_val: Validation clips, and test clips.
         size: Height and width in pixels.
         num_frames: Frames per clip.
         fps: Frames per second.
@@ -47,8 +49,8 @@ class ShapesSpec:
     fps: float = 8.0
     seed: int = 0
 
-    def source(self, split: Literal["train", "val"]) -> ShapesSource:
-        """The clips of one split."""
+    def source(self, split: Split) -> ShapesSource:
+        """The clips of one split; as many are for testing as for validation."""
         count = self.num_train if split == "train" else self.num_val
         return ShapesSource(split, count, self.seed, self.size, self.num_frames, self.fps)
 
@@ -80,6 +82,10 @@ class BatchesModule(L.LightningDataModule):
     @abstractmethod
     def val_dataset(self) -> Dataset[Any] | None:
         """Samples to validate on, if there are any."""
+
+    def test_dataset(self) -> Dataset[Any] | None:
+        """Samples to test on; those of validation where there are no others."""
+        return self.val_dataset()
 
     @property
     def position(self) -> int:
@@ -132,11 +138,23 @@ class BatchesModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Validation samples in order, the last batch possibly smaller; none without samples."""
-        data = self.val_dataset()
+        return self._in_order(self.val_dataset())
+
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Test samples in order."""
+        return self._in_order(self.test_dataset())
+
+    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The samples of validation."""
+        return self.val_dataloader()
+
+    def _in_order(self, data: Dataset[Any] | None) -> DataLoader[Any] | list[Any]:
         if data is None:
             return []
         pin = self._pin()
-        return DataLoader(data, self.batch_size, num_workers=self.num_workers, pin_memory=pin)
+        return DataLoader(
+            data, batch_size=self.batch_size, num_workers=self.num_workers, pin_memory=pin
+        )
 
     def _pin(self) -> bool:
         """Page-locked memory pays where batches go to a CUDA device."""
@@ -174,7 +192,7 @@ class ShapesClips(BatchesModule):
         for split in ("train", "val"):
             self.clips(split)
 
-    def clips(self, split: Literal["train", "val"]) -> ClipCache:
+    def clips(self, split: Split) -> ClipCache:
         """The cached clips of a split, drawn now if they are not there."""
         return build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
 
@@ -185,6 +203,10 @@ class ShapesClips(BatchesModule):
     def val_dataset(self) -> ClipDataset:
         """Validation clips with canonical captions."""
         return ClipDataset(self.clips("val"))
+
+    def test_dataset(self) -> ClipDataset:
+        """Clips of the split ``test-iid``."""
+        return ClipDataset(self.clips("test-iid"))
 
 
 class ShapesLatents(BatchesModule):
@@ -236,7 +258,7 @@ class ShapesLatents(BatchesModule):
         """Encode by this module from now on."""
         self.autoencoder = autoencoder
 
-    def latents(self, split: Literal["train", "val"]) -> LatentCache:
+    def latents(self, split: Split) -> LatentCache:
         """The cached latents of a split, encoded now if they are not there.
 
         Raises:
@@ -256,6 +278,10 @@ class ShapesLatents(BatchesModule):
     def val_dataset(self) -> LatentDataset:
         """Validation latents with canonical captions."""
         return LatentDataset(self.latents("val"))
+
+    def test_dataset(self) -> LatentDataset:
+        """Latents of the split ``test-iid``."""
+        return LatentDataset(self.latents("test-iid"))
 
 
 class RealVideos(BatchesModule):

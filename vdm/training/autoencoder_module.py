@@ -102,9 +102,11 @@ class AutoencoderModule(TrainingModule):
         loss, terms = self.loss(video, reconstruction, mean.float(), logvar.float())
         clips = [to_uint8(x).cpu().numpy() for x in (video, reconstruction)]
         for name, value in {"loss": loss, **terms}.items():
-            self.log(f"val/{name}", value, batch_size=len(video), sync_dist=True)
+            self.log(f"{self.split}/{name}", value, batch_size=len(video), sync_dist=True)
         decibels = float(psnr(*clips).mean())
-        self.log("val/psnr", decibels, batch_size=len(video), prog_bar=True, sync_dist=True)
+        self.log(
+            f"{self.split}/psnr", decibels, batch_size=len(video), prog_bar=True, sync_dist=True
+        )
 
     test_step = validation_step
 

@@ -108,7 +108,7 @@ class TrainingModule(L.LightningModule):
     def envelope(self) -> Envelope:
         """What the model is trained on; the usual where no data says so."""
         data = getattr(self._trainer, "datamodule", None)
-        clips = getattr(data, "shapes", None) or getattr(data, "videos", None) or data
+        clips: Any = getattr(data, "shapes", None) or getattr(data, "videos", None) or data
         if not hasattr(clips, "size") or not hasattr(clips, "num_frames"):
             return Envelope()
         fps = getattr(clips, "fps", None) or Envelope().fps[0]  # real clips have rates of their own
@@ -118,6 +118,11 @@ class TrainingModule(L.LightningModule):
             height=(clips.size, clips.size),
             width=(clips.size, clips.size),
         )
+
+    @property
+    def split(self) -> str:
+        """What evaluation steps log under: ``test`` while testing, else ``val``."""
+        return "test" if self._trainer is not None and self.trainer.testing else "val"
 
     def log_train(self, terms: dict[str, Tensor]) -> None:
         """Log numbers of a training step and the learning rate; the bar shows the loss."""

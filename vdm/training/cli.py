@@ -25,7 +25,7 @@ from vdm.training.checkpoints import (
     remove_leftovers,
 )
 from vdm.training.cli_errors import one_line
-from vdm.training.final import FILE, FinalWeights
+from vdm.training.final import FILE, FinalWeights, Predictions
 from vdm.training.sources import read_autoencoder
 
 CONFIG = "config.yaml"
@@ -256,7 +256,8 @@ class RunCLI(LightningCLI):
             fixed["logger"] = wanted.get("logger") is not False and _loggers(self.folder)
             fixed["callbacks"] = self._callbacks(list(wanted.get("callbacks") or []))
         else:
-            fixed |= {"logger": False, "callbacks": [ProgressBar()]}
+            extra = [Predictions(self.folder)] if self.command == "predict" else []
+            fixed |= {"logger": False, "callbacks": [ProgressBar(), *extra]}
         return super().instantiate_trainer(**{**kwargs, **fixed})
 
     def _callbacks(self, chosen: list[Any]) -> list[Any]:
@@ -276,6 +277,8 @@ class RunCLI(LightningCLI):
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if self.resume is not None:
             kwargs["ckpt_path"] = str(self.resume)
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
         return {**kwargs, "weights_only": True}
 
 

@@ -134,9 +134,9 @@ class DiffusionModule(TrainingModule):
         inside = uniforms(1, 0, "val", "t", keys=keys)[:, 0]
         t = ((bins + inside) / self.num_bins).to(x0.device)
         losses = self.loss(self.network, x0, cond, eps, t).float().cpu()
-        self._log_val("val/loss", losses, prog_bar=True)
+        self._log_val("loss", losses, prog_bar=True)
         for number in range(self.num_bins):
-            self._log_val(f"val/loss_bin_{number}", losses[bins == number])
+            self._log_val(f"loss_bin_{number}", losses[bins == number])
 
     test_step = validation_step
 
@@ -183,4 +183,10 @@ class DiffusionModule(TrainingModule):
     def _log_val(self, name: str, losses: Float[Tensor, " n"], prog_bar: bool = False) -> None:
         """Log a mean over samples, each counting the same whatever batch it came in."""
         if len(losses):
-            self.log(name, losses.mean(), batch_size=len(losses), prog_bar=prog_bar, sync_dist=True)
+            self.log(
+                f"{self.split}/{name}",
+                losses.mean(),
+                batch_size=len(losses),
+                prog_bar=prog_bar,
+                sync_dist=True,
+            )

@@ -1,13 +1,15 @@
-"""What a finished run leaves: one file with raw and averaged weights that say what they are."""
+"""What a finished run leaves: one file with both sets of weights; what ``predict`` leaves."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from torch import Tensor
 
 from vdm.pretrained.loading import write_safetensors
@@ -51,3 +53,30 @@ class FinalWeights(Callback):
                 tensors |= {f"{prefix}.{part}.{key}": value for key, value in state.items()}
         card = json.dumps(pl_module.card(), sort_keys=True)
         write_safetensors(tensors, self.folder / FILE, {"vdm": card})
+
+
+class Predictions(BasePredictionWriter):
+    """Writes what ``predict_step`` returns: ``predictions/batch-*.safetensors``.
+
+    Args:
+        folder: Of the run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__("batch")
+        self.folder = Path(folder) / "predictions"
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """One file per batch: the predictions, and the numbers of their clips."""
+        name = f"batch-{batch_idx:06d}-{trainer.global_rank}.safetensors"
+        tensors = {"predictions": prediction, "index": torch.as_tensor(batch["index"])}
+        write_safetensors(tensors, self.folder / name)
