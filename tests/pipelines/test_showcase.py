@@ -85,8 +85,8 @@ def test_the_moving_picture_shows_every_clip():
     clips = [as_clip(np.full((3, 4, 6, 3), 40 * k, np.uint8), seed=k) for k in range(5)]
     shown = [Shown(f"caption {k}", clip, None, 1.0) for k, clip in enumerate(clips)]
     picture = moving_picture(shown, columns=2, zoom=2)
-    assert picture.frames.shape == (1, 3, 3, 3 * (8 + 36 + 10) + 10, 2 * (12 + 10) + 10)
+    assert picture.frames.shape == (1, 3, 3, 3 * (8 + 52 + 10) + 10, 2 * (12 + 10) + 10)
     levels = picture.uint8()[0]
     assert (levels[:, 10:18, 10:22] == 0).all()
-    assert (levels[:, 118:126, 10:22] == 160).all()
+    assert (levels[:, 150:158, 10:22] == 160).all()
     assert picture.metadata["seed"] == list(range(5))

@@ -22,14 +22,14 @@ QUALITY = {
 }
 
 
-def results_table(evaluation: Mapping[str, Any]) -> str:
-    """Markdown: what share of whole captions is right, then part by part, then other scores.
+def results_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
+    """What share of whole captions is right, then part by part, then other scores.
 
     Args:
         evaluation: What ``Evaluation.to_dict`` gives, from ``scores.json``.
 
     Returns:
-        The table, a column per data set, ending in a line on how to read it.
+        Rows of cells, the headings first: a column per data set.
 
     Raises:
         ValueError: If there are no scores.
@@ -38,12 +38,12 @@ def results_table(evaluation: Mapping[str, Any]) -> str:
     if not scores:
         raise ValueError("got an evaluation without scores, expected at least one data set")
     columns = list(scores)
-    lines = [_row(["", *columns]), _row(["---", *["---:"] * len(columns)])]
+    rows = [["", *columns]]
 
     def add(label: str, source: str, name: str, unit: str = "") -> None:
         cells = [_cell(scores[data].get(source, {}).get(name), unit) for data in columns]
         if any(cells):
-            lines.append(_row([label, *cells]))
+            rows.append([label, *cells])
 
     for source in SOURCES:
         label = LABELS.get(source, f"must fail: {source}")
@@ -54,9 +54,23 @@ def results_table(evaluation: Mapping[str, Any]) -> str:
     for name, (label, unit) in QUALITY.items():
         source = RECONSTRUCTED if name.startswith("reconstruction") else GENERATED
         add(label, source, name, unit)
+    return rows
+
+
+def results_table(evaluation: Mapping[str, Any]) -> str:
+    """The rows as Markdown, ending in a line on how to read them.
+
+    Args:
+        evaluation: As for :func:`results_rows`.
+
+    Raises:
+        ValueError: If there are no scores.
+    """
+    head, *rows = results_rows(evaluation)
+    lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)]), *map(_row, rows)]
     counts = {
         score["n_gen"]
-        for sources in scores.values()
+        for sources in evaluation["scores"].values()
         for score in sources.get(GENERATED, {}).values()
         if score["protocol"].startswith(f"{CAPTIONS}/whole")
     }

@@ -179,6 +179,12 @@ def continue_frame(
     return shown, as_clip(frames, prompt=prompt)
 
 
+def gather(clips: Sequence[Clip]) -> Clip:
+    """Clips of one size as one, with a prompt and a seed for each."""
+    about = {name: [one.metadata.get(name) for one in clips] for name in ("prompt", "seed")}
+    return Clip(torch.cat([one.frames for one in clips]), clips[0].fps, about)
+
+
 def moving_picture(shown: Sequence[Shown], columns: int = 4, zoom: int = 3) -> Clip:
     """All clips in one moving picture with their captions below: the picture of the README.
 
@@ -187,10 +193,10 @@ def moving_picture(shown: Sequence[Shown], columns: int = 4, zoom: int = 3) -> C
         columns: Clips per row.
         zoom: Every pixel becomes a square of this side.
     """
-    frames = np.concatenate([one.clip.uint8() for one in shown])
+    frames = gather([one.clip for one in shown]).uint8()
     frames = frames.repeat(zoom, axis=2).repeat(zoom, axis=3)
     _, t, h, w, _ = frames.shape
-    gap, words = 10, 36
+    gap, words = 10, 52
     rows = math.ceil(len(shown) / columns)
     height, width = rows * (h + words + gap) + gap, columns * (w + gap) + gap
     sheet = Image.new("RGB", (width, height), "white")
@@ -199,14 +205,12 @@ def moving_picture(shown: Sequence[Shown], columns: int = 4, zoom: int = 3) -> C
     for k, one in enumerate(shown):
         top, left = gap + k // columns * (h + words + gap), gap + k % columns * (w + gap)
         places.append((top, left))
-        for line, said in enumerate(_wrap(one.prompt, w, font)[:2]):
+        for line, said in enumerate(_wrap(one.prompt, w, font)[:3]):
             draw.text((left, top + h + 2 + 16 * line), said, fill="black", font=font)
     movie = np.repeat(np.array(sheet)[None], t, axis=0)
     for (top, left), clip in zip(places, frames, strict=True):
         movie[:, top : top + h, left : left + w] = clip
-    seeds = [one.clip.metadata.get("seed") for one in shown]
-    about = {"prompt": [one.prompt for one in shown], "seed": seeds}
-    return as_clip(movie, shown[0].clip.fps, **about)
+    return as_clip(movie, shown[0].clip.fps, **gather([one.clip for one in shown]).metadata)
 
 
 def _wrap(text: str, width: int, font: Any) -> list[str]:

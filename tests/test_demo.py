@@ -1,0 +1,87 @@
+"""The demo goes from words to scores with any model, and says in one line what it lacks."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_model import make_parts
+
+from vdm.cli import main
+from vdm.demo import Demo
+from vdm.demo_training import first_minute, validation_losses
+from vdm.pipelines.showcase import CAPTIONS
+from vdm.pretrained import export
+from vdm.pretrained.parts import Defaults, Envelope
+
+SHORT = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    defaults = Defaults(5, 8.0, 16, 16, steps=1, guidance_scale=2.0, sampler="euler")
+    parts = make_parts(defaults=defaults, envelope=Envelope((5, 5), (8, 8), (16, 16), (16, 16)))
+    return str(export(parts, tmp_path_factory.mktemp("model") / "tiny", layout="vdm"))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Noise in the place of fetched clips: one to train on, one held out."""
+    folder = tmp_path_factory.mktemp("real")
+    clips = {}
+    for name, use in (("street", "train"), ("face", "val")):
+        frames = np.random.default_rng(0).integers(0, 256, (40, 128, 130, 3), np.uint8)
+        np.save(folder / f"{name}.npy", frames)
+        clips[name] = {"name": name, "use": use, "shard": f"{name}.npy"}
+        clips[name] |= {"shape": [40, 128, 130, 3], "shard_sha256": "0" * 64}
+    (folder / "provenance.json").write_text(json.dumps({"version": 1, "clips": clips}))
+    return folder
+
+
+def test_everything_is_made_and_measured(model, tmp_path, capsys):
+    words = ["demo", "--model", model, "--output", str(tmp_path / "out"), "--no-fetch"]
+    words += ["--real", str(tmp_path / "none"), "--train-seconds", "0", "--num-scored", "1"]
+    assert main([*words, "--prompt", "a green ring shrinks", "--prompt", CAPTIONS[0]]) == 0
+    said = capsys.readouterr().out
+    assert "no real clips in" in said
+    assert "report.html" in said
+    out = tmp_path / "out"
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/webp;base64,") == 10 + 2 + 2
+    assert all(caption in page for caption in (*CAPTIONS, "a green ring shrinks"))
+    assert len(list((out / "clips").glob("*.mp4"))) == 9 + 2
+    assert (out / "contact_sheet.png").stat().st_size > 1000
+    assert (out / "words_to_video.gif").stat().st_size > 1000
+    found = json.loads((out / "metrics.json").read_text())
+    assert set(found) == {
+        "model", "seed", "seconds", "words_to_video", "first_frame", "autoencoder", "scores",
+    }  # fmt: skip
+    assert found["words_to_video"][8]["prompt"] == "a green ring shrinks"
+    assert found["autoencoder"]["clip"] == "a clip of the embedded world"
+    assert set(found["scores"]["scores"]) == {"test-iid/1 object", "test-iid/2 objects"}
+
+
+def test_a_real_clip_goes_through_the_autoencoder(model, shards, tmp_path):
+    demo = Demo(model, tmp_path, 0)
+    assert demo.through_autoencoder(shards, fetch=False) == shards
+    assert demo.metrics["autoencoder"]["clip"] == "face, 128x128"
+    assert demo.metrics["autoencoder"]["psnr"] > 0
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_small_network_is_trained_on_what_there_is(model, shards, tmp_path, real):
+    counts = "--data.init_args.videos.init_args" if real else "--data.init_args.shapes"
+    overrides = [*SHORT, f"{counts}.num_train", "16", f"{counts}.num_val", "2"]
+    folder = tmp_path / "training"
+    run = first_minute(model, shards if real else None, folder, 30, overrides)
+    assert [step for step, _ in run.losses] == [2, 4]
+    assert run.losses == validation_losses(folder)
+    assert run.data == ("latents of 1 real videos" if real else "latents of the embedded world")
+    assert [clip.frames.shape[2] for _, clip in run.clips] == [16, 16]
+    assert run.said().startswith(("fell from", "did not fall from"))
+    with pytest.raises(RuntimeError, match="training ended with status 2"):
+        first_minute(model, None, folder, 30, ["--trainer.max_stepz", "4"])
+
+
+def test_an_unknown_model_ends_the_demo_in_one_line(tmp_path, capsys):
+    assert main(["demo", "--model", "no-such-model", "--output", str(tmp_path / "out")]) == 1
+    assert "no-such-model" in capsys.readouterr().err
