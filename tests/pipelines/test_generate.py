@@ -58,7 +58,9 @@ def test_given_noise_replaces_the_draw(generate):
     noise = SampleNoise([3, 4]).draw((3, 3, 4, 6))
     given = generate([RED, RED], noise=noise, seed=99, **LATENTS)
     assert torch.equal(given, generate([RED, RED], seed=3, **LATENTS))
-    assert torch.equal(given, generate(RED, noise=noise, **LATENTS))
+    # One prompt is encoded in a batch of one: equal but for rounding.
+    once = generate(RED, noise=noise, **LATENTS)
+    torch.testing.assert_close(once, given, atol=1e-5, rtol=0)
 
 
 def test_without_a_seed_the_global_generator_decides(generate):
