@@ -45,6 +45,33 @@ def test_a_query_that_sees_nothing_gives_zeros(qkv, backend):
         assert out.isfinite().all()
 
 
+@pytest.mark.parametrize("backend", ["plain", "sdpa"])
+def test_a_query_that_sees_nothing_has_a_zero_gradient(qkv, backend):
+    mask = torch.ones(B, 1, N, M, dtype=torch.bool)
+    mask[1, :, 2] = False
+    q, k, v = (x.clone().requires_grad_() for x in qkv)
+    attend(q, k, v, mask=mask, backend=backend).square().sum().backward()
+    assert not q.grad[1, :, 2].any()
+    assert all(x.grad.isfinite().all() and x.grad.any() for x in (q, k, v))
+
+
+def test_training_in_half_precision_on_a_cpu_goes_without_the_slow_kernel(monkeypatch, qkv):
+    def no_sdpa(*arguments):
+        raise AssertionError("SDPA was called")
+
+    monkeypatch.setattr("vdm.layers.attention_backends._sdpa", no_sdpa)
+    q, k, v = (x.clone().requires_grad_() for x in qkv)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        attend(q, k, v)
+        with torch.no_grad(), pytest.raises(AssertionError, match="SDPA"):
+            attend(q, k, v)
+    attend(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    monkeypatch.setattr("vdm.layers.attention_backends.MAX_PLAIN_QUERIES", N - 1)
+    for inputs in ((q, k, v), (q.bfloat16(), k.bfloat16(), v.bfloat16())):
+        with pytest.raises(AssertionError, match="SDPA"):
+            attend(*inputs)
+
+
 def test_gradients_agree(qkv):
     mask = torch.rand(N, M) > 0.3
     grads = []

@@ -45,6 +45,28 @@ def test_orthogonalised_matrices_keep_their_vectors_and_lose_their_values(shape)
     assert torch.allclose(core, torch.diag(core.diag()), atol=1e-4)
 
 
+def test_half_precision_orthogonalises_all_the_same():
+    matrix = torch.randn(12, 30)
+    exact, rounded = orthogonalize(matrix), orthogonalize(matrix, dtype=torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert torch.linalg.svdvals(rounded).min() > 0.5
+    assert torch.cosine_similarity(rounded.flatten(), exact.flatten(), dim=0) > 0.99
+
+
+def test_a_plan_says_in_which_precision_muon_iterates():
+    ends = []
+    for dtype in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(6, 5, bias=False)
+        optimizer = MuonPlan(newton_schulz_dtype=dtype).optimizer(model)
+        model(torch.ones(3, 6)).square().sum().backward()
+        optimizer.step()
+        ends.append(model.weight.detach())
+    assert not torch.equal(*ends)
+    assert torch.allclose(*ends, atol=1e-4)
+
+
 def test_the_size_of_a_gradient_does_not_matter_to_muon():
     matrix = torch.randn(4, 6)
     assert torch.allclose(orthogonalize(matrix), orthogonalize(1000 * matrix), atol=1e-4)

@@ -19,6 +19,7 @@ Mask = Bool[Tensor, "*mask"] | Float[Tensor, "*mask"]
 MAX_SEQUENCES = (
     65535  # CUDA's limit on the y and z axes of a launch grid, where kernels put the batch
 )
+MAX_PLAIN_QUERIES = 1024  # scores of one head: 4 MB in float32
 
 
 @cache
@@ -42,8 +43,8 @@ def attend(
         v: Values.
         mask: Broadcastable to ``(b, heads, n, m)``: true where a query may attend to a key, or
             numbers that are added to the scores. A query that may attend to nothing gives zeros.
-        backend: ``auto`` takes flash-attn where it applies (CUDA, half precision, no mask) and SDPA
-            otherwise.
+        backend: ``auto`` takes flash-attn where it applies (CUDA, half precision, no mask), plain
+            products for training on a CPU in half precision, and SDPA otherwise.
 
     Raises:
         ValueError: If the back end is unknown, or flash-attn does not apply.
@@ -56,7 +57,7 @@ def attend(
     obstacle = _flash_obstacle(q, mask) if backend in ("auto", "flash") else None
     if backend == "flash" and obstacle:
         raise ValueError(f"flash attention needs {obstacle}; use backend 'auto' or 'sdpa'")
-    if backend == "plain":
+    if backend == "plain" or (backend == "auto" and _trains_in_half_on_cpu(q)):
         return _plain(q, k, v, mask)
     if backend == "sdpa" or obstacle:
         return _sdpa(q, k, v, mask)
@@ -75,13 +76,27 @@ def _flash_obstacle(q: Tensor, mask: Tensor | None) -> str | None:
     return None if has_flash() else "the flash-attn package"
 
 
+def _trains_in_half_on_cpu(q: Tensor) -> bool:
+    """Where SDPA's backward pass takes several times as long as plain products.
+
+    Measured by ``tests/benchmark.py``. Short sequences only: plain products keep all scores.
+    """
+    if q.device.type != "cpu" or not (torch.is_grad_enabled() and q.requires_grad):
+        return False
+    half = q.dtype == torch.bfloat16 or (
+        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
+    return half and q.shape[-2] <= MAX_PLAIN_QUERIES
+
+
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = torch.einsum("bhnd,bhmd->bhnm", q * q.shape[-1] ** -0.5, k)
     if mask is None:
         return torch.einsum("bhnm,bhmd->bhnd", scores.softmax(-1), v)
     allowed = mask if mask.dtype == torch.bool else mask > -torch.inf
     scores = scores if mask.dtype == torch.bool else scores + mask
-    weights = scores.masked_fill(~allowed, -torch.inf).softmax(-1)
+    # Finite, so that a query that may attend to nothing has a gradient: zero.
+    weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
     weights = weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
     return torch.einsum("bhnm,bhmd->bhnd", weights, v)
 

@@ -15,12 +15,15 @@ from torch.optim.adamw import adamw
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 5) -> Float[Tensor, "m n"]:
+def orthogonalize(
+    matrix: Float[Tensor, "m n"], steps: int = 5, dtype: torch.dtype | None = None
+) -> Float[Tensor, "m n"]:
     """Move all singular values of a matrix near 1 and keep its singular vectors.
 
     Args:
         matrix: Any matrix but zero.
         steps: Newton-Schulz iterations.
+        dtype: Precision of the iterations; by default that of the matrix.
 
     Returns:
         About ``U V^T`` of the decomposition ``U S V^T``: singular values between 0.6 and 1.3,
@@ -28,16 +31,18 @@ def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 5) -> Float[Tensor,
 
     Source:
         Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks",
-        https://kellerjordan.github.io/posts/muon, algorithm 2; here in the precision of the matrix.
+        https://kellerjordan.github.io/posts/muon, algorithm 2. The iteration pulls its own
+        rounding errors back, so bfloat16 will do.
     """
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if tall else matrix  # the product below is then the small one
+    x = x if dtype is None else x.to(dtype)
     x = x / (torch.linalg.matrix_norm(x) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(matrix.dtype)
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -53,6 +58,7 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: Share of a weight that is taken off per unit of learning rate.
         momentum: Of orthogonalised groups.
         newton_schulz_steps: Iterations per step of a matrix.
+        newton_schulz_dtype: Their precision; by default that of the matrix.
         betas: Of AdamW groups.
         eps: Of AdamW groups.
         orthogonal: The rule.
@@ -73,6 +79,7 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         momentum: float = 0.95,
         newton_schulz_steps: int = 5,
+        newton_schulz_dtype: torch.dtype | None = None,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
         orthogonal: bool = False,
@@ -82,6 +89,7 @@ class MuonAdamW(torch.optim.Optimizer):
             "weight_decay": weight_decay,
             "momentum": momentum,
             "newton_schulz_steps": newton_schulz_steps,
+            "newton_schulz_dtype": newton_schulz_dtype,
             "betas": tuple(betas),
             "eps": eps,
             "orthogonal": orthogonal,
@@ -115,7 +123,9 @@ class MuonAdamW(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(param)
         state["momentum"].lerp_(grad, 1 - group["momentum"])
         direction = grad.lerp(state["momentum"], group["momentum"]).flatten(1)
-        update = orthogonalize(direction, group["newton_schulz_steps"])
+        update = orthogonalize(
+            direction, group["newton_schulz_steps"], group["newton_schulz_dtype"]
+        )
         rms = 0.2 * math.sqrt(max(update.shape))  # Liu et al. 2025, eq. 4
         param.mul_(1 - group["lr"] * group["weight_decay"])
         param.add_(update.reshape(param.shape), alpha=-group["lr"] * rms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -122,6 +122,7 @@ class MuonPlan(OptimizerPlan):
         weight_decay: Of matrices and kernels.
         momentum: Of Muon.
         newton_schulz_steps: Iterations per step of a matrix.
+        newton_schulz_dtype: Their precision: bfloat16 is half the work on processors that have it.
         betas: Decay rates of AdamW's two moments.
         outer: Parts of the names of matrices that AdamW trains: those next to the data.
         rate: The learning rate over the run.
@@ -135,6 +136,7 @@ class MuonPlan(OptimizerPlan):
     weight_decay: float = 0.01
     momentum: float = 0.95
     newton_schulz_steps: int = 5
+    newton_schulz_dtype: Literal["float32", "bfloat16"] = "float32"
     betas: tuple[float, float] = (0.9, 0.99)
     outer: Sequence[str] = ("embed", "final", "modulation", "discriminator")
     rate: RateSchedule = field(default_factory=ConstantRate)
@@ -153,5 +155,6 @@ class MuonPlan(OptimizerPlan):
             weight_decay=self.weight_decay,
             momentum=self.momentum,
             newton_schulz_steps=self.newton_schulz_steps,
+            newton_schulz_dtype=getattr(torch, self.newton_schulz_dtype),
             betas=self.betas,
         )
