@@ -45,6 +45,15 @@ def test_an_unknown_word_is_named_with_the_nearest():
         WordTokenizer().tokens("a purpel star grows")
 
 
+def test_known_words_in_no_sentence_are_refused_from_users_only():
+    encoder = WordTextEncoder(dim=12, depth=1, num_heads=3)
+    with pytest.raises(ValueError, match="got the end as word 4, expected stays, .*'a red star'"):
+        encoder.encode(["", "a red star"])
+    assert encoder(["a red star"]).text.shape == (1, 4, 12)
+    other = WordTextEncoder(dim=12, depth=1, num_heads=3, words=("red", "star"))
+    assert other.encode(["star red"]).text.shape == (1, 3, 12)
+
+
 @pytest.mark.parametrize("word", ["<pad>", "<cls>"])
 def test_special_tokens_cannot_be_written(word):
     with pytest.raises(ValueError, match="unknown word"):

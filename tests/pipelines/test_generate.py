@@ -165,6 +165,7 @@ def test_the_envelope_warns_once_and_says_what_it_is():
     ("asked", "message"),
     [
         ({"prompt": "a mauve circle moves left"}, "unknown word 'mauve'"),
+        ({"prompt": "a circle red moves left"}, "got 'circle' as word 2, expected red, .* prompt"),
         ({"height": 18}, "height=18, expected a multiple of 8; nearest: 16"),
         ({"width": 1}, "width=1, expected a multiple of 8; nearest: 8"),
         ({"num_frames": 0}, "num_frames=0, expected at least 1"),

@@ -17,7 +17,7 @@ from vdm.layers.attention import Attention, QKNorm
 from vdm.layers.feedforward import MLP
 from vdm.layers.norms import LayerNorm
 from vdm.utils.config import configurable
-from vdm.world.captions import WORDS
+from vdm.world.captions import WORDS, parse_caption
 
 SPECIAL = ("<pad>", "<cls>")
 TOKEN = re.compile(r"[^\s,.]+|[,.]")
@@ -136,6 +136,7 @@ class WordTextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = dim
+        self.speaks_of_world = set(words) == set(WORDS)
         self.tokenizer = WordTokenizer(words, max_length)
         self.token_embed = nn.Embedding(len(self.tokenizer), dim)
         self.position_embed = nn.Parameter(torch.empty(max_length, dim))
@@ -168,5 +169,21 @@ class WordTextEncoder(nn.Module):
         return TextStates(x, text_mask, x[:, 0])
 
     def encode(self, prompts: Sequence[str]) -> TextStates:
-        """The same as calling the encoder."""
-        return self(prompts)
+        """Encode what a user wrote: the same as calling the encoder, after a look at the grammar.
+
+        Raises:
+            ValueError: If a word is unknown, a caption is too long, or the encoder speaks of the
+                embedded world and a caption is no sentence of it.
+        """
+        states = self(prompts)
+        if self.speaks_of_world:
+            for prompt in filter(str.strip, prompts):
+                _check_grammar(prompt)
+        return states
+
+
+def _check_grammar(prompt: str) -> None:
+    try:
+        parse_caption(prompt)
+    except ValueError as error:
+        raise ValueError(f"{error}, in the prompt {prompt!r}") from error
