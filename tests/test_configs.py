@@ -28,6 +28,7 @@ SHRUNKEN = {
         "--model.network.dim=24",
         "--model.network.depth=1",
         "--model.network.num_heads=2",
+        "--model.network.pooled_dim=12",
         "--model.text_encoder.dim=12",
         "--model.text_encoder.depth=1",
         "--model.text_encoder.num_heads=2",

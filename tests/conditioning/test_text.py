@@ -47,7 +47,7 @@ def test_an_unknown_word_is_named_with_the_nearest():
 
 def test_known_words_in_no_sentence_are_refused_from_users_only():
     encoder = WordTextEncoder(dim=12, depth=1, num_heads=3)
-    with pytest.raises(ValueError, match="got the end as word 4, expected stays, .*'a red star'"):
+    with pytest.raises(ValueError, match=r"got the end as word 4, expected stays, .*'a red star'"):
         encoder.encode(["", "a red star"])
     assert encoder(["a red star"]).text.shape == (1, 4, 12)
     other = WordTextEncoder(dim=12, depth=1, num_heads=3, words=("red", "star"))

@@ -9,6 +9,7 @@ from vdm.conditioning.frames import FirstFrames
 from vdm.conditioning.text import WordTextEncoder
 from vdm.diffusion import DenoisingLoss, LinearPath, Velocity
 from vdm.models.dit import VideoDiT
+from vdm.pretrained.layout import write_folder
 from vdm.pretrained.parts import Defaults
 from vdm.training.diffusion_module import DiffusionModule
 from vdm.training.optimizers import MuonPlan
@@ -186,3 +187,23 @@ def test_the_description_builds_the_same_parts():
 def test_losses_need_at_least_one_bin():
     with pytest.raises(ValueError, match="got num_bins=0, expected at least 1"):
         tiny(num_bins=0)
+
+
+def test_training_goes_on_from_a_trained_model(tmp_path):
+    trained = tiny()
+    torch.nn.init.normal_(trained.network.final.linear.weight)
+    trained.text_encoder.token_embed.requires_grad_(False)
+    folder = str(write_folder(trained.parts(), tmp_path / "model"))
+    text_encoder = WordTextEncoder(dim=16, depth=1, num_heads=2)
+    text_encoder.token_embed.requires_grad_(False)
+    module = tiny(start=folder, text_encoder=text_encoder)
+    assert validate(module, [batch_of(5)]) == validate(trained, [batch_of(5)])
+    assert module.training
+    frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
+    assert frozen == ["text_encoder.token_embed.weight"]
+    assert module.settings()["start"] is None
+    with pytest.raises(ValueError, match=r"network: patch_embed\.weight has shape"):
+        tiny(start=folder, network=VideoDiT(2, dim=24, depth=2, num_heads=2, text_dim=16))
+    bare = str(write_folder(tiny(text_encoder=None).parts(), tmp_path / "bare"))
+    with pytest.raises(ValueError, match="which has no text_encoder"):
+        tiny(start=bare)

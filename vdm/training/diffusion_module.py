@@ -17,7 +17,7 @@ from vdm.pretrained.parts import Defaults, Parts
 from vdm.training.base import TrainingModule
 from vdm.training.draws import noise_like, spread_uniforms, uniforms
 from vdm.training.optimizers import OptimizerPlan
-from vdm.training.sources import read_autoencoder
+from vdm.training.sources import read_autoencoder, start_from
 from vdm.types import Conditioning, Latents
 from vdm.utils.config import configurable
 
@@ -42,6 +42,8 @@ class DiffusionModule(TrainingModule):
         num_bins: Parts of [0, 1] over which the validation loss is split by noise time.
         name: What the model is called.
         seed: Everything that training draws is derived from it.
+        start: Name or path of a trained model of the same shape, whose network and text encoder
+            training goes on from. None starts from random weights.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class DiffusionModule(TrainingModule):
         num_bins: int = 8,
         name: str = "diffusion",
         seed: int = 0,
+        start: str | None = None,
     ) -> None:
         super().__init__(optimizer, seed)
         if num_bins < 1:
@@ -74,6 +77,9 @@ class DiffusionModule(TrainingModule):
         self.defaults = defaults
         self.num_bins = num_bins
         self.name = name
+        if start is not None:
+            trained = {"network": network, "text_encoder": text_encoder}
+            start_from(start, {part: m for part, m in trained.items() if m is not None})
 
     def parts(self) -> Parts:
         """Everything that sampling needs."""
@@ -108,8 +114,8 @@ class DiffusionModule(TrainingModule):
         return self
 
     def settings(self) -> dict[str, Any]:
-        """As made, but with the autoencoder itself: where it came from may be gone one day."""
-        return {**super().settings(), "autoencoder": self.autoencoder}
+        """As made, but what came from elsewhere is here now: its source may be gone one day."""
+        return {**super().settings(), "autoencoder": self.autoencoder, "start": None}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The loss of one batch."""
