@@ -55,7 +55,7 @@ def parser() -> Parser:
         type=Path,
         metavar="DIR",
         help="keeps every measurement, so that an evaluation can be stopped and continued; without "
-        "it the scores alone go to outputs/evaluate/NAME",
+        "it the scores alone go to a folder in outputs/evaluate",
     )
     made.add_argument("--batch-size", type=positive, default=16, help="clips made together")
     made.add_argument("--seed", type=whole, default=0, help="of the model's noise")
@@ -98,13 +98,21 @@ def main(words: list[str]) -> None:
             progress=asked.progress,
             **settings,
         )
-    folder = asked.out or Path("outputs") / "evaluate" / Path(str(asked.model)).name
-    saved = result.save(folder / "scores.json")
+    saved = result.save((asked.out or _folder(asked.model, result)) / "scores.json")
     if asked.json:
         print(json.dumps(result.to_dict(), indent=1))
         return
     _print(result)
     print(f"scores: {saved}")
+
+
+def _folder(model: str, result: Any) -> Path:
+    """A place of its own for every model under every setting."""
+    from vdm.data.block_store import digest
+
+    path = Path(model)
+    name = path.parent.name if path.suffix and path.parent.name else path.name
+    return Path("outputs") / "evaluate" / f"{name}-{digest(dict(result.about))[:8]}"
 
 
 def _print(result: Any) -> None:
@@ -115,6 +123,17 @@ def _print(result: Any) -> None:
         console = Console(width=WIDTH)
     for table in result.tables():
         console.print(table)
+    for data, gap in result.gaps.items():
+        low, high = gap["interval"]
+        console.print(
+            f"{data}: {gap['points']:.1f} points ({low:.1f} to {high:.1f}) more "
+            "than on pairs that were held out of training"
+        )
+    for data, passes in result.jitter_passes.items():
+        console.print(f"{data}: jitter {'passes' if passes else 'does not pass'}")
+    for data, shares in result.clamped.items():
+        said = ", ".join(f"{100 * share:.3g} % {source}" for source, share in shares.items())
+        console.print(f"{data}: values clamped to [-1, 1]: {said}")
     protocols = {
         score.protocol
         for sources in result.scores.values()

@@ -97,6 +97,13 @@ def test_more_objects_than_the_world_has_room_for_are_refused():
         score_caption(reading(seen()), told)
 
 
+def test_nothing_and_blots_do_not_persist():
+    caption = "a red circle moves left"
+    assert not score_caption(Reading((), "static", True), caption).is_persistent
+    blot = ObjectReading("red", None, "small", "left", "slow", is_persistent=True)
+    assert not score_caption(Reading((blot,), "static", True), caption).is_persistent
+
+
 def test_shares_have_protocols_intervals_and_ceilings():
     scores = [score_caption(reading(seen()), CAPTION) for _ in range(9)]
     scores.append(score_caption(reading(seen(shape="star", holds=False)), "a red circle moves up"))

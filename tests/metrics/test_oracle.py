@@ -116,6 +116,26 @@ def test_many_clips_read_as_each_alone():
     )
 
 
+@pytest.mark.parametrize("index", range(3))
+def test_long_clips_are_read_too(index):
+    scene = world.scene("test-long", 0, index, 1)
+    clip = world.render(scene)
+    assert len(clip) == 64
+    score = score_caption(read_clip(clip), world.print_caption(scene))
+    assert score.correct["colour"]
+    assert score.correct["camera"]
+
+
+def test_an_object_as_bright_as_the_plane_is_still_seen_to_move():
+    frames = np.full((16, 64, 64, 3), 85, np.uint8)
+    for t in range(16):
+        frames[t, 20:40, 10 + 2 * t : 30 + 2 * t] = (255, 160, 160)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (thing,) = read_clip(frames).objects
+    assert thing.motion == "right"
+
+
 def test_what_is_no_clip_is_refused():
     with pytest.raises(ValueError, match="at least 4"):
         read_clip(np.zeros((3, 64, 64, 3), np.uint8))

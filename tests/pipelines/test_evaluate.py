@@ -17,6 +17,7 @@ from vdm.pipelines.generate import Generator
 from vdm.pretrained.layout import write_folder
 from vdm.pretrained.parts import Envelope
 from vdm.utils.video_io import write_video
+from vdm.utils.video_reader import RESIZE_RULE
 
 IID = "test-iid/1 object"
 
@@ -134,7 +135,8 @@ def test_a_generator_is_scored_with_its_own_shape_and_named_by_its_weights():
     generator = Generator(make_parts(envelope=Envelope((1, 7), (8.0, 8.0), (8, 16), (8, 32))))
     options = {"n": 2, "num_objects": (1,), "steps": 1, "height": 16, "width": 16}
     result = evaluate(generator, "test-iid", **options, batch_size=1)
-    assert 0 <= result.clamped[IID] <= 1
+    assert set(result.clamped[IID]) == {"generated", "reconstructed"}
+    assert result.about["dtype"] == "float32"
     named = result.scores[IID]
     assert named["generated"]["caption-accuracy/whole"].n_gen == 2
     assert named["generated"]["caption-accuracy/whole"].protocol.split("/")[2:4] == ["5f@8", "16"]
@@ -194,12 +196,17 @@ def test_a_folder_of_clips_is_scored_by_the_captions_beside_them(tmp_path: Path)
         clip = world.render(world.scene_from_caption(caption))
         write_video(clip, tmp_path / f"{name}.npz", 8.0, {"prompt": "a pink star grows"})
         (tmp_path / f"{name}.txt").write_text(caption + "\n")
-    named = evaluate(tmp_path, n=5, baselines=False).scores["test-iid"]["generated"]
-    assert named["caption-accuracy/whole"].value == 100
-    assert named["caption-accuracy/whole"].n_gen == 2
+    ((data, named),) = evaluate(tmp_path, n=5, baselines=False).scores.items()
+    assert named["generated"]["caption-accuracy/whole"].value == 100
+    assert named["generated"]["caption-accuracy/whole"].n_gen == 2
+    assert named["real"]["caption-accuracy/whole"].value == 100
+    assert f"moving-shapes-{world.VERSION}/{data}:start0" in (
+        named["real"]["caption-accuracy/whole"].protocol
+    )
     (tmp_path / "b.txt").unlink()
-    noted = evaluate(tmp_path, n=5, baselines=False).scores["test-iid"]["generated"]
-    assert noted["caption-accuracy/whole"].value == 50
+    ((other, noted),) = evaluate(tmp_path, n=5, baselines=False).scores.items()
+    assert noted["generated"]["caption-accuracy/whole"].value == 50
+    assert other != data
 
 
 def test_real_video_is_reconstructed_from_a_folder(tmp_path: Path):
@@ -208,7 +215,34 @@ def test_real_video_is_reconstructed_from_a_folder(tmp_path: Path):
     result = evaluate(Perfect(Darker()), tmp_path, "reconstruction", n=3)
     score = result.scores[tmp_path.name]["reconstructed"]["reconstruction/psnr"]
     assert score.n_gen == 1
-    assert "/64/" in score.protocol
+    assert f"/64/{RESIZE_RULE}/{tmp_path.name}@" in score.protocol
+    other = tmp_path / "copy" / tmp_path.name
+    other.mkdir(parents=True)
+    write_video(clip, other / "clip.mkv", 8.0)
+    with pytest.raises(ValueError, match="two data sets called"):
+        evaluate(Perfect(Darker()), [tmp_path, other], "reconstruction", n=1)
+    write_video(clip, tmp_path / "large.npz", 8.0)
+    with pytest.raises(ValueError, match=r"large.npz: got frames of 80x80, expected 64x64"):
+        evaluate(Perfect(Darker()), tmp_path, "reconstruction", n=3)
+
+
+def test_clips_of_another_shape_than_the_data_are_refused():
+    def short(prompts: Sequence[str], *, seed: Sequence[int]):
+        return SimpleNamespace(frames=draw(prompts)[:, :, :8])
+
+    with pytest.raises(ValueError, match=r"shape \(2, 8, 64, 64, 3\) from the model, expected"):
+        evaluate(short, "test-iid", n=2, num_objects=(1,), baselines=False)
+    with pytest.raises(ValueError, match="num_frames=16, expected 64 for test-long"):
+        evaluate(short, "test-long", n=2)
+
+
+def test_a_model_that_draws_perfectly_scores_the_floor_of_motion_distance():
+    result = evaluate(
+        Perfect(), "test-iid", "fmd/flow", n=4, num_objects=(1,), num_resamples=5, baselines=False
+    )
+    score = result.scores[IID]["generated"]["fmd/flow"]
+    # The same captions drawn anew: other places, the same motions.
+    assert 0.2 * score.floor < score.value < 5 * score.floor
 
 
 def test_tables_and_json_hold_every_score(tmp_path: Path):
@@ -232,6 +266,7 @@ def test_tables_and_json_hold_every_score(tmp_path: Path):
         ({"protocols": "fvd"}, "protocol 'fvd', expected one of caption-accuracy"),
         ({"protocols": ()}, "no protocol"),
         ({"protocols": "reconstruction"}, "with an autoencoder"),
+        ({"n": 1100, "data": ("test-comp", "test-comp")}, "two data sets called 'test-comp/1 ob"),
         ({"data": "test-idd"}, "data 'test-idd', expected a folder or one of"),
         ({"n": 0}, "n=0"),
         ({"n": 3000, "data": "test-comp"}, "at most 2048"),

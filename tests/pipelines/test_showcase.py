@@ -42,6 +42,12 @@ def test_what_cannot_be_read_is_not_judged():
     assert judge(as_clip(np.zeros((3, 16, 16, 3), np.uint8)), CAPTIONS[0]) is None
 
 
+def test_more_objects_than_the_world_has_room_for_are_not_judged():
+    colours = ("red", "blue", "green", "pink")
+    prompt = " and ".join(f"a {colour} star grows" for colour in colours)
+    assert judge(as_clip(world.render(world.scene("val", 0, 0))), prompt) is None
+
+
 def test_batches_change_nothing_about_the_clips(generate):
     whole = words_to_video(generate, CAPTIONS[:3], seed=4, batch_size=3, **ASK)
     parts = words_to_video(generate, CAPTIONS[:3], seed=4, batch_size=2, **ASK)

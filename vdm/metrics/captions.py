@@ -33,7 +33,8 @@ class CaptionScore:
         correct: For each attribute, whether it is right for every object; without the attributes
             that the caption leaves open.
         whole: Whether count, colours, shapes and motions are all right.
-        is_persistent: Whether colours, shapes and the number of objects hold over all frames.
+        is_persistent: Whether there are objects of known shapes, and their colours, shapes and
+            number hold over all frames.
     """
 
     pairs: tuple[tuple[ObjectCaption, ObjectReading | None], ...]
@@ -59,7 +60,9 @@ def score_caption(reading: Reading, caption: Caption | str) -> CaptionScore:
     found = agreement(told, reading)
     right = {"count": found.count, **found.attributes, "camera": found.camera}
     correct = {name: right[name] for name in ATTRIBUTES if name in right}
-    return CaptionScore(found.pairs, correct, found.whole, reading.is_persistent)
+    known = all(thing.shape for thing in reading.objects)
+    is_persistent = reading.is_persistent and bool(reading.objects) and known
+    return CaptionScore(found.pairs, correct, found.whole, is_persistent)
 
 
 def caption_accuracy(

@@ -16,7 +16,7 @@ from vdm.metrics import oracle_shapes as shapes
 from vdm.metrics.clips import Clips, check_clips, luma
 from vdm.metrics.oracle_motion import Motion, read_motion
 from vdm.world import attributes as a
-from vdm.world.scenes import Camera, Plane, Scene
+from vdm.world.scenes import NEAREST, Camera, Plane, Scene
 
 MIN_AREA = 25.0  # pixels of a 64-pixel frame: smaller spots are no objects
 MIN_OVERLAP = 0.6  # with the best template: less is none of the shapes
@@ -89,6 +89,8 @@ def read_clip(frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
     for k, colour in enumerate(present):
         others = np.any(masks[:k] + masks[k + 1 :], 0) if len(masks) > 1 else None
         weights = _coverage(frames, labels, int(colour), masks[k])
+        if (weights.sum((1, 2))[areas[colour] >= least] < 1).any():
+            weights = masks[k].astype(np.float32)  # as bright as the plane: no shares to tell
         found.append(_read_object(int(colour), masks[k], weights, others, camera, zoom))
     found.sort(key=lambda pair: -pair[0])
     objects = tuple(reading for _, reading in found)
@@ -224,6 +226,12 @@ def _camera_pose(
     return Scene((), Camera(camera), Plane(0, 0, 0)).to_frame(frames, 1.0)
 
 
+def _cameras(num_frames: int) -> list[str]:
+    """The cameras that so long a clip can have: zooming in ends at the plane."""
+    ends_before_plane = (num_frames - 1) * a.ZOOM_SPEED <= 1 - NEAREST
+    return [camera for camera in a.CAMERAS if ends_before_plane or camera != "zoom-in"]
+
+
 @cache
 def _camera_maps(num_frames: int, size: int) -> list[tuple[int, int, list[tuple[np.ndarray, ...]]]]:
     """For pairs of frames and every camera: where the pixels of the first lie in the second."""
@@ -233,7 +241,7 @@ def _camera_maps(num_frames: int, size: int) -> list[tuple[int, int, list[tuple[
     result = []
     for start in starts:
         maps = []
-        for camera in a.CAMERAS:
+        for camera in _cameras(num_frames):
             scale, shift = _camera_pose(camera, np.array([start, start + gap], np.float64))
             moved = [(pixels - shift[0, k]) / scale[0] * scale[1] + shift[1, k] for k in range(2)]
             maps.append(tuple((m + 0.5) * (size / a.SIZE) - 0.5 for m in moved))
@@ -255,14 +263,15 @@ def read_camera(frames: UInt8[np.ndarray, "t h w 3"], labels: Int8[np.ndarray, "
     # Smooth first: otherwise interpolation would remove noise and win where nothing moves.
     grey = dict(zip(used, _smooth(luma(frames[used]), plane), strict=True))
     known = dict(zip(used, plane, strict=True))
-    totals = np.zeros(len(a.CAMERAS))
+    cameras = _cameras(len(frames))
+    totals = np.zeros(len(cameras))
     for first, second, maps in pairs:
         for k, (x, y) in enumerate(maps):
             moved, is_known = _resample(grey[second], known[second], x, y)
             error = np.abs(moved - grey[first])[is_known & known[first]]
             totals[k] += error.mean() if error.size else np.inf
     best = int(totals.argmin())
-    return a.CAMERAS[best] if totals[best] < CAMERA_MARGIN * totals[0] else a.CAMERAS[0]
+    return cameras[best] if totals[best] < CAMERA_MARGIN * totals[0] else cameras[0]
 
 
 def _smooth(

@@ -200,18 +200,22 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def mean_score(values: Sequence[float], protocol: str, n_real: int = 0) -> Score:
+def mean_score(
+    values: Sequence[float], protocol: str, n_real: int = 0, num_resamples: int = NUM_RESAMPLES
+) -> Score:
     """The mean of one value per video, with its bootstrap interval.
 
     Args:
         values: One value per video.
         protocol: Protocol id.
         n_real: Real clips that the values were measured against.
+        num_resamples: Bootstrap resamples for the interval.
 
     Raises:
         ValueError: If there is no value.
     """
-    return Score(float(np.mean(values)), protocol, n_real, len(values), bootstrap_interval(values))
+    interval = bootstrap_interval(values, num_resamples=num_resamples)
+    return Score(float(np.mean(values)), protocol, n_real, len(values), interval)
 
 
 def proportion_score(successes: int, n: int, protocol: str, ceiling: float | None = None) -> Score:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vdm import world
+from vdm.data.block_store import digest
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
 from vdm.metrics.clips import Clips
@@ -28,6 +29,7 @@ from vdm.metrics.temporal import jitter
 from vdm.pipelines.evaluate_records import Records
 from vdm.pipelines.evaluate_report import DataSet, Evaluation, summarise
 from vdm.pipelines.evaluate_sources import (
+    CaptionScenes,
     ClipFolder,
     FromFolder,
     Generate,
@@ -39,6 +41,7 @@ from vdm.pipelines.evaluate_sources import (
 )
 from vdm.pipelines.evaluate_subject import Subject, find_subject
 from vdm.pipelines.generate import Generator
+from vdm.utils.video_reader import RESIZE_RULE
 
 MEASURED = {
     "caption-accuracy": "reading",
@@ -83,7 +86,7 @@ def evaluate(
             ``model(prompts, seed=seeds, **settings)`` that returns clips with ``frames`` in [0, 1];
             or a folder of lossless clips with their captions.
         data: Splits of the world, or folders of real video; ``test-iid`` and ``test-comp`` if None
-            (for a folder of clips ``test-iid`` alone).
+            (for a folder of clips, scenes of the world that show their captions).
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``jitter``; if None the
             first, and the second where there is an autoencoder.
         n: Clips per data set and number of objects.
@@ -113,18 +116,28 @@ def evaluate(
         chosen = PROTOCOLS[:2]
     if "reconstruction" in chosen and subject.autoencoder is None:
         raise ValueError("got protocol 'reconstruction', expected a model with an autoencoder")
-    names = data if data is not None else SPLITS if subject.folder is None else SPLITS[:1]
-    names = [names] if isinstance(names, str | Path) else list(names)
+    if "fmd/flow" in chosen and subject.generate is None and subject.folder is None:
+        raise ValueError("got protocol 'fmd/flow', expected a model that makes clips")
     counts = list(num_objects) if subject.folder is None else [None]
     count = n if subject.folder is None else min(n, len(subject.folder))
-    sets = [one for name in names for one in _data_sets(name, count, counts, subject.shape, chosen)]
+    _check(wanted, count, batch_size)
+    if data is None and subject.folder is not None:
+        sets = [_captions_of(subject.folder, count, subject.shape)]
+    else:
+        names = SPLITS if data is None else [data] if isinstance(data, str | Path) else data
+        sets = [
+            one for name in names for one in _data_sets(name, count, counts, subject.shape, chosen)
+        ]
+    labels = [one.name for one in sets]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(f"got two data sets called {twice[0]!r}, expected different names")
 
     about = {**subject.about, "world": world.VERSION, "seed": seed, "settings": settings}
     conditions = {**about, "shape": list(subject.shape), "data_of_folders": _folders(sets)}
     records = Records(None if out is None else Path(out) / "records.jsonl", conditions)
     tasks: list[_Task] = []
     for one in sets:
-        makers = _makers(one, subject, seed, settings, chosen, baselines)
+        makers = _makers(one, subject, seed, settings, baselines)
         tasks += _tasks(one, makers, chosen)
     _run(tasks, records, batch_size, progress)
     result = summarise(sets, records, chosen, about, baselines, num_resamples)
@@ -148,6 +161,16 @@ def _check(protocols: str | Sequence[str], n: int, batch_size: int) -> tuple[str
     return chosen
 
 
+def _captions_of(clips: ClipFolder, n: int, shape: tuple[int, int, int]) -> DataSet:
+    """Scenes of the world that show the captions of finished clips."""
+    frames, height, width = shape
+    if height != width:
+        raise ValueError(f"got frames of {height}x{width}, expected square ones on the world")
+    captions = FromFolder(clips).captions(range(n))
+    scenes = CaptionScenes(captions, height, frames)
+    return DataSet(scenes.name, scenes, n, frames, (height, width), world.attributes.FPS)
+
+
 def _data_sets(
     name: str | Path,
     n: int,
@@ -165,8 +188,14 @@ def _data_sets(
         folder = ClipFolder(name, frames, (height, width))
         if "caption-accuracy" in protocols:
             raise ValueError(f"{name}: captions of real video cannot be read back; score a split")
-        yield DataSet(Path(name).name, folder, min(n, len(folder)), frames, (height, width), None)
+        content = digest(folder.describe())[:8]
+        count = min(n, len(folder))
+        yield DataSet(
+            Path(name).name, folder, count, frames, (height, width), None, content, RESIZE_RULE
+        )
         return
+    if frames != (own := world.num_frames_of(str(name))) and own != world.attributes.NUM_FRAMES:
+        raise ValueError(f"got num_frames={frames}, expected {own} for {name}")
     if n > world.SPLITS[str(name)]:
         raise ValueError(f"got n={n}, expected at most {world.SPLITS[str(name)]} in {name}")
     if height != width:
@@ -193,7 +222,6 @@ def _makers(
     subject: Subject,
     seed: int,
     settings: Mapping[str, Any],
-    protocols: Sequence[str],
     baselines: bool,
 ) -> list[Real]:
     """Everything whose clips are scored on a data set."""
@@ -206,7 +234,8 @@ def _makers(
     elif subject.generate is not None:
         quiet = {"progress": False} if isinstance(subject.generate, Generator) else {}
         arguments = {**settings, **quiet}
-        makers.append(Generated(source, subject.generate, seed, one.name, arguments))
+        shape = (one.num_frames, *one.size)
+        makers.append(Generated(source, subject.generate, seed, one.name, shape, arguments))
     if baselines:
         makers += [StaticCopy(source), Shuffled(source)]
     return makers

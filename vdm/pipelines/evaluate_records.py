@@ -37,7 +37,8 @@ class Records:
         text = path.read_text(encoding="utf-8")
         lines = text.split("\n")
         if torn := lines.pop():  # a killed run may leave half a line: forget it
-            path.write_text(text[: len(text) - len(torn)], encoding="utf-8")
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size - len(torn.encode()))
         try:
             header, *rows = [json.loads(line) for line in lines]
         except ValueError as error:

@@ -25,6 +25,7 @@ from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
 from vdm.metrics.temporal import Jitter, mean_jitter
 from vdm.pipelines.evaluate_records import Records
+from vdm.pipelines.evaluate_sources import CaptionScenes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,6 +47,8 @@ class DataSet:
         num_frames: Frames per clip.
         size: Height and width.
         fps: Frames per second, where it is the same for all clips.
+        content: Tells folders of the same name apart.
+        resize: How frames reached their size.
     """
 
     name: str
@@ -54,19 +57,25 @@ class DataSet:
     num_frames: int
     size: tuple[int, int]
     fps: float | None
+    content: str = ""
+    resize: str = "native"
 
     def protocol(self, metric: str, estimator: str = "") -> Protocol:
         """The protocol of a metric on this data."""
         height, width = self.size
-        origin = f"moving-shapes-{world.VERSION}/" if isinstance(self.source, ShapesSource) else ""
+        is_world = isinstance(self.source, ShapesSource | CaptionScenes)
+        origin = f"moving-shapes-{world.VERSION}/" if is_world else ""
+        name = self.name.replace(" ", "-").replace("/", ":")
+        name += f"@{self.content}" if self.content else ""
         return Protocol(
             metric,
             self.num_frames,
             self.fps,
             str(height) if height == width else f"{height}x{width}",
-            f"{origin}{self.name.replace(' ', '-').replace('/', ':')}:start0",
+            f"{origin}{name}:start0",
             self.n,
-            estimator=estimator,
+            self.resize,
+            estimator,
         )
 
 
@@ -80,7 +89,7 @@ class Evaluation:
         failures: For each data set, the pairs of attributes that failed most, as plain data.
         gaps: Whole captions on test-iid minus test-comp, in points, by number of objects.
         jitter_passes: For each data set, whether the model's jitter is small enough.
-        clamped: For each data set, the share of generated values that had to be clamped.
+        clamped: For each data set and source, the share of values that had to be clamped.
     """
 
     about: Mapping[str, Any]
@@ -88,7 +97,7 @@ class Evaluation:
     failures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     gaps: dict[str, dict[str, Any]] = field(default_factory=dict)
     jitter_passes: dict[str, bool] = field(default_factory=dict)
-    clamped: dict[str, float] = field(default_factory=dict)
+    clamped: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -167,17 +176,18 @@ def summarise(
     result = Evaluation(about)
     for one in sets:
         scores = result.scores.setdefault(one.name, {})
-        if records.has(one.name, GENERATED, range(one.n), "clamped"):
-            shares = records.column(one.name, GENERATED, "clamped", range(one.n))
-            result.clamped[one.name] = float(np.mean(shares))
+        for source in (GENERATED, RECONSTRUCTED):
+            if records.has(one.name, source, range(one.n), "clamped"):
+                shares = records.column(one.name, source, "clamped", range(one.n))
+                result.clamped.setdefault(one.name, {})[source] = float(np.mean(shares))
         if "caption-accuracy" in protocols:
             _captions(one, records, baselines, result)
         if "reconstruction" in protocols:
-            _reconstruction(one, records, scores)
+            _reconstruction(one, records, scores, num_resamples)
         if "fmd/flow" in protocols:
             _motion(one, records, scores, num_resamples)
         if "jitter" in protocols:
-            _jitter(one, records, result)
+            _jitter(one, records, result, num_resamples)
     _gaps(result)
     return result
 
@@ -215,7 +225,9 @@ def _captions(one: DataSet, records: Records, baselines: bool, result: Evaluatio
             result.failures[one.name] = [asdict(f) for f in failures_by_pair(scores)][:NUM_FAILURES]
 
 
-def _reconstruction(one: DataSet, records: Records, scores: dict[str, dict[str, Score]]) -> None:
+def _reconstruction(
+    one: DataSet, records: Records, scores: dict[str, dict[str, Score]], num_resamples: int
+) -> None:
     if not records.has(one.name, RECONSTRUCTED, range(one.n), "reconstruction"):
         return
     rows = records.column(one.name, RECONSTRUCTED, "reconstruction", range(one.n))
@@ -223,7 +235,7 @@ def _reconstruction(one: DataSet, records: Records, scores: dict[str, dict[str, 
     for name in rows[0]:
         protocol = one.protocol(f"reconstruction/{name}").id
         values = [row[name] for row in rows]
-        named[f"reconstruction/{name}"] = mean_score(values, protocol, n_real=one.n)
+        named[f"reconstruction/{name}"] = mean_score(values, protocol, one.n, num_resamples)
 
 
 def _motion(
@@ -235,18 +247,20 @@ def _motion(
     def features(source: str, indices: range) -> np.ndarray:
         return np.array(records.column(one.name, source, "flow", indices), np.float32)
 
-    others = range(one.n, 2 * one.n)
-    more = features(REAL, others) if records.has(one.name, REAL, others, "flow") else None
-    scores.setdefault(GENERATED, {})["fmd/flow"] = motion_distance(
-        features(REAL, range(one.n)),
-        features(GENERATED, range(one.n)),
-        one.protocol("fmd/flow", "dis-medium"),
-        more,
-        num_resamples,
-    )
+    same, others = range(one.n), range(one.n, 2 * one.n)
+    generated, real = features(GENERATED, same), features(REAL, same)
+    if records.has(one.name, REAL, others, "flow"):
+        # Both the model's clips and the real ones of the same captions against other real clips:
+        # a perfect model scores the floor.
+        protocol = one.protocol("fmd/flow", "dis-medium")
+        score = motion_distance(features(REAL, others), generated, protocol, real, num_resamples)
+    else:  # too few clips for a floor
+        protocol = one.protocol("fmd/flow", "dis-medium-same-captions")
+        score = motion_distance(real, generated, protocol, None, num_resamples)
+    scores.setdefault(GENERATED, {})["fmd/flow"] = score
 
 
-def _jitter(one: DataSet, records: Records, result: Evaluation) -> None:
+def _jitter(one: DataSet, records: Records, result: Evaluation, num_resamples: int) -> None:
     means = {}
     for source in (GENERATED, REAL, RECONSTRUCTED):
         if not records.has(one.name, source, range(one.n), "jitter"):
@@ -257,7 +271,7 @@ def _jitter(one: DataSet, records: Records, result: Evaluation) -> None:
         for name in asdict(rows[0]):
             protocol = one.protocol(f"jitter/{name}", "dis-medium").id
             values = [getattr(row, name) for row in rows]
-            named[f"jitter/{name}"] = mean_score(values, protocol, n_real=one.n)
+            named[f"jitter/{name}"] = mean_score(values, protocol, one.n, num_resamples)
     if GENERATED in means and REAL in means:
         result.jitter_passes[one.name] = means[GENERATED].passes(means[REAL])
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
+from vdm import world
+from vdm.data.block_store import digest
 from vdm.data.clip_cache import ClipSource
 from vdm.metrics.captions import shuffled_frames, static_copy
 from vdm.metrics.clips import Clips, quantise
@@ -86,7 +88,11 @@ class Generated(Real):
         generate: The model.
         seed: Clip ``k`` starts from noise keyed by (seed, data, k), whatever the batch.
         data: Name of the data.
+        shape: Frames, height and width of the clips.
         settings: Further arguments of the model.
+
+    Raises:
+        ValueError: If the model makes clips of another shape.
     """
 
     name = "generated"
@@ -97,16 +103,25 @@ class Generated(Real):
         generate: Generate,
         seed: int,
         data: str,
+        shape: tuple[int, int, int],
         settings: Mapping[str, Any],
     ) -> None:
         super().__init__(source)
         self.generate, self.seed, self.data, self.settings = generate, seed, data, dict(settings)
+        self.shape = shape
 
     def clips(self, indices: Sequence[int]) -> tuple[Clips, float]:
         """What the model makes of the captions."""
         seeds = [derive_seed(self.seed, "evaluate", self.data, index) for index in indices]
-        made = self.generate(self.captions(indices), seed=seeds, **self.settings)
+        prompts = self.captions(indices)
+        made = self.generate(prompts, seed=seeds, **self.settings)
         frames, clamped = quantise(2 * made.frames - 1)
+        expected = (len(prompts), *self.shape, 3)
+        if frames.shape != expected:
+            raise ValueError(
+                f"got clips of shape {frames.shape} from the model, expected {expected} as in the "
+                "data: num_frames, height and width say which"
+            )
         noted = getattr(made, "metadata", {}).get("clamped_share")
         return frames, clamped if noted is None else float(noted)
 
@@ -174,7 +189,13 @@ class ClipFolder:
     def describe(self) -> dict[str, Any]:
         """Everything the clips depend on."""
         names = [[str(path.relative_to(self.folder)), path.stat().st_size] for path in self.files]
-        return {"folder": names, "num_frames": self.num_frames, "size": self.size}
+        captions = digest([self.caption(index) for index in range(len(self))])
+        return {
+            "folder": names,
+            "captions": captions,
+            "num_frames": self.num_frames,
+            "size": self.size,
+        }
 
     def clip(self, index: int) -> tuple[UInt8[np.ndarray, "t h w 3"], str]:
         """Clip number ``index`` and its caption; an empty one if there is none.
@@ -185,6 +206,9 @@ class ClipFolder:
         path = self.files[index]
         size = None if path.suffix == ".npz" else self.size
         frames, _ = read_video(path, num_frames=self.num_frames, size=size)
+        if self.size is not None and tuple(frames.shape[1:3]) != self.size:
+            got, expected = "x".join(map(str, frames.shape[1:3])), "x".join(map(str, self.size))
+            raise ValueError(f"{path}: got frames of {got}, expected {expected}")
         return frames.numpy(), self.caption(index)
 
     def caption(self, index: int) -> str:
@@ -195,6 +219,42 @@ class ClipFolder:
             return words.read_text(encoding="utf-8").strip()
         prompt = read_metadata(path).get("prompt")
         return prompt if isinstance(prompt, str) else ""
+
+
+class CaptionScenes:
+    """Clips of the world for given captions: the real ones beside a folder of finished clips.
+
+    Args:
+        captions: Sentences of the world's grammar.
+        size: Height and width.
+        num_frames: Frames per clip.
+    """
+
+    def __init__(self, captions: Sequence[str], size: int, num_frames: int) -> None:
+        self.captions, self.size, self.num_frames = list(captions), size, num_frames
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @property
+    def name(self) -> str:
+        """Says which captions."""
+        return f"captions-{digest(self.captions)[:8]}"
+
+    def describe(self) -> dict[str, Any]:
+        """Everything the clips depend on."""
+        about = {"world": "moving-shapes", "version": world.VERSION, "captions": self.captions}
+        return {**about, "size": self.size, "num_frames": self.num_frames}
+
+    def clip(self, index: int) -> tuple[UInt8[np.ndarray, "t h w 3"], str]:
+        """A clip that shows caption number ``index``.
+
+        Raises:
+            ValueError: If no scene of the world can show it.
+        """
+        caption = self.captions[index]
+        scene = world.scene_from_caption(caption)
+        return world.render(scene, self.size, self.num_frames), caption
 
 
 class FromFolder(Real):

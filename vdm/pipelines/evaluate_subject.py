@@ -61,7 +61,8 @@ def find_subject(model: Any, settings: Mapping[str, Any]) -> Subject:
         model = load(model)
     if isinstance(model, Generator):
         shape = _shape(settings, asdict(model.parts.defaults))
-        return Subject(_about(model.parts), shape, model, model.autoencoder)
+        about = {**_about(model.parts), "dtype": str(model.dtype).removeprefix("torch.")}
+        return Subject(about, shape, model, model.autoencoder)
     if not callable(model):
         raise TypeError(f"got {type(model).__name__}, expected a model, a path or a function")
     name = getattr(model, "__name__", type(model).__name__)

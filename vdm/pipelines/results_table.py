@@ -14,12 +14,17 @@ LABELS = {
     REAL: "ceiling: real clips",
     RECONSTRUCTED: "ceiling: real clips through the VAE",
 }
-QUALITY = {
-    "reconstruction/psnr": ("VAE reconstruction, PSNR", "dB"),
-    "reconstruction/ssim": ("VAE reconstruction, SSIM", ""),
-    "fmd/flow": ("motion distance `fmd/flow`", ""),
-    "jitter/residual": ("residual jitter", "%"),
-}
+QUALITY = (
+    (RECONSTRUCTED, "reconstruction/psnr", "VAE reconstruction, PSNR", "dB"),
+    (RECONSTRUCTED, "reconstruction/ssim", "VAE reconstruction, SSIM", ""),
+    (GENERATED, "fmd/flow", "motion distance `fmd/flow`", ""),
+    (GENERATED, "jitter/residual", "jitter, residual: the model", "%"),
+    (REAL, "jitter/residual", "jitter, residual: real clips", "%"),
+    (GENERATED, "jitter/luma", "jitter, luma: the model", "%"),
+    (REAL, "jitter/luma", "jitter, luma: real clips", "%"),
+    (GENERATED, "jitter/jerk", "jitter, jerk: the model", "%"),
+    (REAL, "jitter/jerk", "jitter, jerk: real clips", "%"),
+)
 
 
 def results_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
@@ -45,14 +50,22 @@ def results_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
         if any(cells):
             rows.append([label, *cells])
 
+    gaps = {
+        data.replace("test-iid", "test-comp"): gap
+        for data, gap in evaluation.get("gaps", {}).items()
+    }
     for source in SOURCES:
         label = LABELS.get(source, f"must fail: {source}")
         add(f"whole caption, {label}", source, f"{CAPTIONS}/whole", "%")
+    if gaps:
+        cells = [_cell({"value": gap["points"], **gap}, "points") for gap in gaps.values()]
+        found = dict(zip(gaps, cells, strict=True))
+        label = "whole captions, lost on unseen pairs"
+        rows.append([label, *(found.get(data, "") for data in columns)])
     for part in PARTS:
         label = "identity persistence" if part == "persistence" else part
         add(f"the model: {label}", GENERATED, f"{CAPTIONS}/{part}", "%")
-    for name, (label, unit) in QUALITY.items():
-        source = RECONSTRUCTED if name.startswith("reconstruction") else GENERATED
+    for source, name, label, unit in QUALITY:
         add(label, source, name, unit)
     return rows
 
@@ -91,10 +104,12 @@ def _cell(score: Mapping[str, Any] | None, unit: str) -> str:
     if score is None:
         return ""
     value = _number(score["value"]) + (f" {unit}" if unit else "")
-    if "interval" not in score:
-        return value
-    low, high = score["interval"]
-    return f"{value} ({_number(low)}-{_number(high)})"
+    if "interval" in score:
+        low, high = score["interval"]
+        value += f" ({_number(low)} to {_number(high)})"
+    if "floor" in score:
+        value += f"; floor {_number(score['floor'])}"
+    return value
 
 
 def _number(value: float) -> str:

@@ -116,10 +116,9 @@ def judge(clip: Clip, prompt: str) -> CaptionScore | None:
     if frames.shape[1] != frames.shape[2] or len(frames) < 4:
         return None
     try:
-        caption = world.parse_caption(prompt)
+        return score_caption(read_clip(frames), prompt)
     except ValueError:
         return None
-    return score_caption(read_clip(frames), caption)
 
 
 def as_clip(frames: UInt8[np.ndarray, "t h w 3"], fps: float = 8.0, **metadata: Any) -> Clip:
@@ -175,8 +174,8 @@ def continue_frame(
     first = torch.from_numpy(frames[0]).movedim(-1, 0).float() / 255
     begin = time.perf_counter()
     clip = cast(Clip, generate(prompt, image=first, **settings))
-    shown = Shown(prompt, clip, judge(clip, prompt), time.perf_counter() - begin)
-    return shown, as_clip(frames, prompt=prompt)
+    seconds = time.perf_counter() - begin
+    return Shown(prompt, clip, judge(clip, prompt), seconds), as_clip(frames, prompt=prompt)
 
 
 def gather(clips: Sequence[Clip]) -> Clip:

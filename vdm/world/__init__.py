@@ -9,7 +9,7 @@ from vdm.world.captions import WORDS, Caption, caption_of, parse_caption, print_
 from vdm.world.ground_truth import GroundTruth, ground_truth
 from vdm.world.realise import scene_from_caption
 from vdm.world.render import render
-from vdm.world.sampling import SPLITS, scene
+from vdm.world.sampling import SPLITS, num_frames_of, scene
 from vdm.world.scenes import Scene
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "agreement",
     "caption_of",
     "ground_truth",
+    "num_frames_of",
     "parse_caption",
     "print_caption",
     "render",
