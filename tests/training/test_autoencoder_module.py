@@ -6,6 +6,7 @@ import torch
 from vdm.autoencoder.discriminator import VideoDiscriminator
 from vdm.autoencoder.losses import AdversarialLoss, AutoencoderLoss
 from vdm.autoencoder.vae import VideoVAE
+from vdm.pretrained.layout import write_folder
 from vdm.training.autoencoder_module import AutoencoderModule
 from vdm.training.optimizers import AdamWPlan, MuonPlan
 
@@ -115,6 +116,24 @@ def test_fewer_clips_can_be_measured():
     assert not torch.equal(one.autoencoder.latents.std, all_.autoencoder.latents.std)
     with pytest.raises(ValueError, match="got statistics_clips=0"):
         tiny(statistics_clips=0)
+
+
+def test_a_decoder_trained_alone_leaves_the_latents_as_they_are(tmp_path):
+    trained = tiny(statistics_clips=7)
+    trained.finish(Data())
+    folder = str(write_folder(trained.parts(), tmp_path / "model"))
+    module, batch = tiny(start=folder, train_encoder=False), clips(2)
+    before = module.predict_step(batch, 0)
+    assert torch.equal(before, trained.predict_step(batch, 0))
+    decoded = module.autoencoder.decode(before)
+    optimizer = module.optimizer_plan.optimizer(module)
+    for step in range(2):
+        module.training_step(batch, step).backward()
+        optimizer.step()
+    module.finish(Data())
+    assert torch.equal(module.predict_step(batch, 0), before)
+    assert not torch.equal(module.autoencoder.decode(before), decoded)
+    assert module.settings()["start"] is None
 
 
 def test_a_perfect_reconstruction_has_the_best_psnr(monkeypatch):

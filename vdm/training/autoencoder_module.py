@@ -17,6 +17,7 @@ from vdm.pretrained.parts import Parts
 from vdm.training.base import TrainingModule
 from vdm.training.draws import noise_like
 from vdm.training.optimizers import OptimizerPlan
+from vdm.training.sources import start_from
 from vdm.utils.config import configurable
 from vdm.utils.video_io import to_uint8
 
@@ -49,6 +50,10 @@ class AutoencoderModule(TrainingModule):
         statistics_clips: Training clips from which the scale of the latents is measured at the end.
         name: What the model is called.
         seed: Everything that training draws is derived from it.
+        start: Name or path of a trained model of the same shape that training goes on from. None
+            starts from random weights.
+        train_encoder: Whether the encoder is trained too. With a frozen one latents stay what they
+            are, and so do the networks that were trained on them.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class AutoencoderModule(TrainingModule):
         statistics_clips: int = 512,
         name: str = "autoencoder",
         seed: int = 0,
+        start: str | None = None,
+        train_encoder: bool = True,
     ) -> None:
         super().__init__(optimizer, seed)
         if statistics_clips < 1:
@@ -69,6 +76,15 @@ class AutoencoderModule(TrainingModule):
         self.adversarial = adversarial
         self.statistics_clips = statistics_clips
         self.name = name
+        self.train_encoder = train_encoder
+        if start is not None:
+            start_from(start, {"autoencoder": autoencoder})
+        if not train_encoder:
+            autoencoder.encoder.requires_grad_(False)  # type: ignore[operator]
+
+    def settings(self) -> dict[str, Any]:
+        """As made, but started: what training went on from may be gone one day."""
+        return {**super().settings(), "start": None}
 
     def parts(self) -> Parts:
         """The autoencoder alone: losses are not part of the model."""
@@ -116,7 +132,9 @@ class AutoencoderModule(TrainingModule):
 
     @torch.no_grad()
     def finish(self, data: Any) -> None:
-        """Measure the scale of the latents on the first training clips."""
+        """Measure the scale of the latents on the first training clips, if it can have changed."""
+        if not self.train_encoder:
+            return
         clips = data.train_dataset()
         subset = Subset(clips, range(min(self.statistics_clips, len(clips))))
         statistics = LatentStatistics()
