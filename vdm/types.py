@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,9 @@ Video = Float[Tensor, "b 3 frames height width"]
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """``denoise(xt, t) -> x0``: an estimate of the clean latents; conditioning is inside."""
+
+NUMBERS: Final = frozenset({"fps", "motion_bucket", "noise_aug", "size", "guidance", "token_times"})
+"""Fields of :class:`Conditioning` that hold plain numbers, which half precision would round."""
 
 
 @dataclass
@@ -72,13 +75,17 @@ class Conditioning:
         return replace(self, **changes)
 
     def to(self, *args: Any, **kwargs: Any) -> Conditioning:
-        """Move every field; a dtype changes floating-point fields only."""
+        """Move every field, as :meth:`torch.Tensor.to` does.
 
-        def move(value: Tensor) -> Tensor:
-            moved = value.to(*args, **kwargs)
-            return moved if value.is_floating_point() else moved.to(value.dtype)
+        A dtype changes states, latents and maps only: integers and plain numbers keep theirs.
+        """
 
-        return self.map(move)
+        def move(name: str, value: Tensor) -> Tensor:
+            if value.is_floating_point() and name not in NUMBERS:
+                return value.to(*args, **kwargs)
+            return value.to(value[:0].to(*args, **kwargs).device)  # the device alone
+
+        return Conditioning(**{name: move(name, value) for name, value in self.present().items()})
 
     def check(self, network: str, reads: set[str], needs: set[str]) -> None:
         """Refuse fields that a network would ignore, and the absence of those it needs.
@@ -101,18 +108,6 @@ class Conditioning:
             raise ValueError(
                 f"{network} needs {', '.join(missing)}; got: {', '.join(sorted(have)) or 'nothing'}"
             )
-
-    @staticmethod
-    def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """Join conditionings along the batch; all must set the same fields."""
-        names = [set(part.present()) for part in parts]
-        if any(name != names[0] for name in names):
-            raise ValueError(
-                f"cannot join conditionings with different fields: {[sorted(n) for n in names]}"
-            )
-        return Conditioning(
-            **{n: torch.cat([getattr(part, n) for part in parts]) for n in sorted(names[0])}
-        )
 
 
 @runtime_checkable

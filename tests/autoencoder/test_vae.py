@@ -88,6 +88,18 @@ def test_tiled_equals_whole(vae, tile_size):
     )
 
 
+@pytest.mark.parametrize("stride", [(1, 2, 1), (1, 1, 2)])
+def test_tiled_equals_whole_where_height_and_width_shrink_differently(stride):
+    vae = VideoVAE(3, (4, 6), (stride,), (1, 1), (2, 1), patch_size=2)
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    latents = torch.randn(1, 3, 2, 25, 25)
+    torch.testing.assert_close(
+        vae.decode(latents, tile_size=(3, 3)), vae.decode(latents), atol=2e-5, rtol=1e-5
+    )
+
+
 def test_halo_is_as_wide_as_the_receptive_field_and_no_wider_than_a_latent_more(vae):
     halo = vae.decoder_halo
     latents = torch.randn(1, 3, 2, 1, 4 * halo + 3, requires_grad=True)
@@ -133,6 +145,23 @@ def test_sampling_the_posterior_follows_the_generator(vae):
     assert not torch.equal(draws[0], vae.encode(video))
 
 
+def test_sampling_draws_where_the_generator_is_in_float32():
+    class Seen(torch.nn.Module):
+        """Stands for the encoder; keeps nothing of the clip."""
+
+        def forward(self, video, state):
+            return torch.zeros(2, 6, 1, 2, 3, dtype=video.dtype, device=video.device)
+
+    vae = VideoVAE(3, (4, 6), ((1, 1, 1),), (1, 1), (1, 1), patch_size=2)
+    vae.encoder = Seen()
+    expected = torch.randn(2, 3, 1, 2, 3, generator=torch.Generator().manual_seed(4))
+    for video in (torch.zeros(2, 3, 1, 4, 6), torch.zeros(2, 3, 1, 4, 6).bfloat16()):
+        got = vae.encode(video, sample=True, generator=torch.Generator().manual_seed(4))
+        assert torch.equal(got.to(video.dtype), expected.to(video.dtype))
+    vae, video = vae.to("meta"), torch.zeros(2, 3, 1, 4, 6, device="meta")
+    assert vae.encode(video, sample=True, generator=torch.Generator()).device.type == "meta"
+
+
 def test_a_description_builds_the_same_module(vae):
     copy = build(describe(vae))
     copy.load_state_dict(vae.state_dict())
@@ -151,5 +180,8 @@ def test_misuse_names_what_was_expected(vae):
         vae.decode(torch.zeros(1, 4, 2, 2, 3))
     with pytest.raises(ValueError, match="got num_frames=6, expected 1 to 5"):
         vae.decode(torch.zeros(1, 3, 2, 2, 3), num_frames=6)
+    for tile_size in (None, (1, 1)):
+        with pytest.raises(ValueError, match="got decode_frames=0, expected at least 1"):
+            vae.decode(torch.zeros(1, 3, 2, 2, 3), decode_frames=0, tile_size=tile_size)
     with pytest.raises(ValueError, match="got 2 widths"):
         VideoVAE(widths=(8, 12))

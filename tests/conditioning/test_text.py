@@ -54,6 +54,15 @@ def test_known_words_in_no_sentence_are_refused_from_users_only():
     assert other.encode(["star red"]).text.shape == (1, 3, 12)
 
 
+def test_nothing_is_encoded_before_every_word_is_checked(monkeypatch):
+    encoder = WordTextEncoder(dim=12, depth=1, num_heads=3)
+    monkeypatch.setattr(encoder, "forward", lambda prompts: pytest.fail("encoded"))
+    with pytest.raises(ValueError, match="expected stays"):
+        encoder.encode(["a red star"])
+    with pytest.raises(ValueError, match=r"unknown word 'purpel' .* did you mean 'purple'"):
+        encoder.encode(["a purpel star grows"])
+
+
 @pytest.mark.parametrize("word", ["<pad>", "<cls>"])
 def test_special_tokens_cannot_be_written(word):
     with pytest.raises(ValueError, match="unknown word"):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vdm.diffusion import time_grids
+from vdm.diffusion import samplers, time_grids
 from vdm.diffusion.guidance import (
     autoguidance,
     classifier_free,
@@ -12,8 +12,8 @@ from vdm.diffusion.guidance import (
     interval,
     rescaled,
 )
-from vdm.diffusion.schedules import VPLinear
-from vdm.diffusion.targets import Eps, V, Velocity
+from vdm.diffusion.schedules import EDM, LinearPath, VPLinear
+from vdm.diffusion.targets import X0, Eps, V, Velocity
 
 XT = torch.randn(2, 3, 5, 4, 6, generator=torch.Generator().manual_seed(1))
 T = torch.tensor([0.5, 0.5])
@@ -117,6 +117,49 @@ def test_dynamic_cosine_by_step_falls_from_one_more_than_the_scale_to_one():
     for t, scale in zip(times, scales, strict=False):
         got = guided(XT, t.float().expand(2))
         torch.testing.assert_close(got, guided_by(scale), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("schedule", [EDM(1e5), LinearPath()], ids=str)
+def test_dynamic_cosine_counts_the_steps_of_fine_grids(schedule, dtype):
+    times = time_grids.karras(100, schedule, 0.002, 1e5)
+    assert times.diff().abs().min() < 1e-6  # of EDM at the end, of the linear path at the start
+    ends = torch.ones(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1, 1)
+    cond, uncond = (lambda xt, t, end=end: end for end in ends)
+    guided = dynamic_cosine(cond, uncond, 6.0, times, index="step")
+    scales = [
+        float(guided(ends[0], torch.full((1,), float(t), dtype=dtype)).flatten()) for t in times
+    ]
+    expected = [1 + 3 * (1 - math.cos(math.pi * ((100 - k) / 100) ** 5)) for k in range(101)]
+    assert scales == pytest.approx(expected, rel=1e-5)
+
+
+RULES = {
+    "classifier_free": lambda cond, uncond: classifier_free(cond, uncond, 4.0),
+    "autoguidance": lambda cond, uncond: autoguidance(cond, uncond, 4.0),
+    "frame_ramp": lambda cond, uncond: frame_ramp(cond, uncond, 1.0, 3.0),
+    "dynamic_cosine": lambda cond, uncond: dynamic_cosine(
+        cond, uncond, 3.0, time_grids.uniform(3), index="step"
+    ),
+    "dynamic_cosine by entry": lambda cond, uncond: dynamic_cosine(
+        cond, uncond, 3.0, time_grids.uniform(3)
+    ),
+    "interval": lambda cond, uncond: interval(rescaled(cond, uncond, 4.0, 0.7), cond, 0.2, 1.0),
+    "rescaled": lambda cond, uncond: rescaled(cond, uncond, 4.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("target", [X0(), Eps(), V(), Velocity()], ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_starts_in_pure_noise_from_every_target(rule, target):
+    path = LinearPath()
+
+    def denoiser(function):
+        return lambda xt, t: target.to_x0(path, xt, function(xt), t)
+
+    guided = RULES[rule](denoiser(torch.sin), denoiser(torch.cos))
+    assert guided(XT, torch.ones(2)).isfinite().all()
+    assert samplers.euler(guided, path, XT, time_grids.uniform(3)).isfinite().all()
 
 
 def test_an_interval_guides_inside_only():

@@ -280,7 +280,7 @@ def run(sampler, times, **options):
     [
         (samplers.ddim, {"eta": 1.5}, "eta=1.5"),
         (samplers.ddim, {"next_times": torch.zeros(3)}, "got 3 next_times, expected 4"),
-        (samplers.dpmpp_2m_sde, {"eta": -1.0}, "eta=-1.0"),
+        (samplers.dpmpp_2m_sde, {"eta": -1.0}, "eta=-1.0, expected at least 0"),
     ],
 )
 def test_impossible_options_are_refused(sampler, options, message):

@@ -5,11 +5,13 @@ import torch
 from double_diffusers import double_scheduler
 
 from vdm.diffusion import samplers, time_grids
-from vdm.diffusion.denoiser import consistency_boundary
+from vdm.diffusion.denoiser import Denoiser, consistency_boundary
 from vdm.diffusion.discrete_schedules import DDPMTable
+from vdm.diffusion.preconditioning import SVDPreconditioning
 from vdm.diffusion.schedules import EDM, LinearPath
 from vdm.diffusion.shifted_schedules import SNRShifted, ZeroTerminalSNR
-from vdm.diffusion.targets import Eps, V, Velocity
+from vdm.diffusion.targets import X0, Eps, V, Velocity
+from vdm.types import Conditioning
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 PREDICTIONS = {"epsilon": Eps(), "v_prediction": V(), "flow_prediction": Velocity()}
@@ -157,6 +159,28 @@ def test_ancestral(monkeypatch):
     agree(got, run_reference_in_edm_form(scheduler, x, seed=9))
 
 
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(
+    ("spacing", "num_steps"), [("leading", 25), ("trailing", 7), ("linspace", 25)]
+)
+def test_ddpm(monkeypatch, spacing, num_steps, prediction_type):
+    grid = getattr(time_grids, spacing)(num_steps)
+    scheduler = double_scheduler(
+        monkeypatch,
+        "ddpm.DDPMScheduler",
+        clip_sample=False,
+        timestep_spacing=spacing,
+        steps_offset=1 if spacing == "leading" else 0,
+        prediction_type=prediction_type,
+        **BETAS,
+    )
+    scheduler.set_timesteps(num_steps)
+    timesteps_agree(scheduler, grid)
+    expected = run_reference(scheduler, TABLE, start(), seed=2, generator=True)
+    got = samplers.ancestral(denoise, TABLE, start(), grid, noise=drawing(2))
+    agree(got, expected, 1e-9)  # theirs ends with noise of standard deviation 1e-10
+
+
 def test_heun_of_edm(monkeypatch):
     scheduler = double_scheduler(
         monkeypatch, "heun_discrete.HeunDiscreteScheduler", timestep_spacing="trailing", **BETAS
@@ -275,6 +299,23 @@ def test_euler_of_flow_matching(monkeypatch, shift):
     agree(samplers.euler(denoise, path, x, grid), expected)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("num_steps", [1, 20])
+def test_heun_of_flow_matching(monkeypatch, shift, num_steps):
+    scheduler = double_scheduler(
+        monkeypatch, "flow_match_heun_discrete.FlowMatchHeunDiscreteScheduler", shift=shift
+    )
+    scheduler.set_timesteps(num_steps)
+    path = LinearPath()
+    grid = torch.cat([scheduler.sigmas[:1], scheduler.sigmas[1::2]])  # each but the ends is twice
+    x = expected = start()
+    for k in scheduler.timesteps:
+        t = (k / 1000).expand(len(x))
+        velocity = Velocity().from_x0(path, expected, denoise(expected, t), t)
+        expected = scheduler.step(velocity, k, expected).prev_sample
+    agree(samplers.heun(denoise, path, x, grid), expected)
+
+
 def test_cogvideox_ddim(monkeypatch):
     scheduler = double_scheduler(
         monkeypatch,
@@ -327,7 +368,7 @@ def test_cogvideox_dpm(monkeypatch):
     agree(got, expected)
 
 
-def test_svd_noise_levels(monkeypatch):
+def svd_scheduler(monkeypatch):
     scheduler = double_scheduler(
         monkeypatch,
         "euler_discrete.EulerDiscreteScheduler",
@@ -341,7 +382,30 @@ def test_svd_noise_levels(monkeypatch):
         **BETAS,
     )
     scheduler.set_timesteps(25)
+    return scheduler
+
+
+def test_svd_noise_levels(monkeypatch):
+    scheduler = svd_scheduler(monkeypatch)
     schedule = EDM(700.0)
     grid = time_grids.karras(25, schedule, 0.002, 700.0)
     torch.testing.assert_close(schedule.edm_sigma(grid), scheduler.sigmas)
     assert float(scheduler.init_noise_sigma) == pytest.approx(schedule.prior_std())
+
+
+def test_svd(monkeypatch):
+    scheduler, schedule = svd_scheduler(monkeypatch), EDM(700.0)
+
+    def network(x, c_noise, cond):
+        return torch.tanh(1.3 * x + c_noise[:, None]) - 0.2
+
+    x = expected = start(schedule.prior_std())
+    for k, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+        c_noise = sigma.log() / 4
+        assert float(k) == pytest.approx(float(c_noise), rel=1e-6)  # theirs is float32
+        scaled = scheduler.scale_model_input(expected, k)
+        v = network(scaled, c_noise.expand(len(x)), Conditioning())
+        expected = scheduler.step(v, k, expected).prev_sample
+    denoiser = Denoiser(network, schedule, X0(), SVDPreconditioning()).bind(Conditioning())
+    grid = time_grids.karras(25, schedule, 0.002, 700.0)
+    agree(samplers.euler(denoiser, schedule, x, grid), expected)

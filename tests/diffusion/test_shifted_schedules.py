@@ -4,7 +4,13 @@ import torch
 from vdm.diffusion import time_grids
 from vdm.diffusion.discrete_schedules import DDPMTable
 from vdm.diffusion.schedules import EDM, LinearPath, VPLinear
-from vdm.diffusion.shifted_schedules import Shifted, SNRShifted, ZeroTerminalSNR, shift_time
+from vdm.diffusion.shifted_schedules import (
+    Shifted,
+    SNRShifted,
+    ZeroTerminalSNR,
+    shift_for,
+    shift_time,
+)
 
 T = torch.linspace(0.01, 0.99, 61, dtype=torch.float64)
 
@@ -13,6 +19,16 @@ def test_the_shift_keeps_the_ends_and_has_the_reciprocal_as_inverse():
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     assert torch.equal(shift_time(ends, 7.0), ends)
     torch.testing.assert_close(shift_time(shift_time(T, 7.0), 1 / 7), T)
+
+
+def test_the_mean_of_a_longer_sequence_is_as_uncertain_at_its_shifted_time():
+    path, tokens, base = LinearPath(), 13 * 30 * 45, 256
+    shifted = shift_time(T, shift_for(tokens, base))
+    torch.testing.assert_close(path.edm_sigma(shifted) / tokens**0.5, path.edm_sigma(T) / base**0.5)
+    assert shift_for(base, base) == 1
+    assert shift_for(4096, 1024) == 2
+    with pytest.raises(ValueError, match="got tokens=5, base_tokens=0, expected more than 0"):
+        shift_for(5, 0)
 
 
 def test_a_shift_multiplies_the_noise_level_of_the_linear_path():

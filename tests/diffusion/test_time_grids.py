@@ -92,6 +92,12 @@ def test_the_last_step_may_leave_the_noise_of_the_first_entry():
         assert make(10, ends_clean=False)[-1] == 1 / 1000
 
 
+@pytest.mark.parametrize("make", [time_grids.trailing, time_grids.linspace])
+def test_every_entry_of_a_table_may_be_visited(make):
+    assert steps_of(make(1000)) == list(range(999, -1, -1))
+    assert steps_of(time_grids.leading(1000, offset=0)) == list(range(999, -1, -1))
+
+
 def test_given_timesteps_may_be_fractions():
     grid = time_grids.from_timesteps([999, 499.5, 9], num_timesteps=1000)
     assert grid.tolist() == pytest.approx([1.0, 0.5005, 0.01, 0.0])
@@ -114,6 +120,11 @@ def test_published_ddim_steps_are_the_next_time_on_leading_grids_only():
         (lambda: time_grids.karras(4, EDM(), 0.0), "sigma_min=0.0"),
         (lambda: time_grids.karras(4, EDM(10.0)), "sigma_max=80.0, expected at most 10,"),
         (lambda: time_grids.leading(1001), "num_steps=1001, expected 1 to 1000"),
+        (lambda: time_grids.leading(1000), "got timesteps from 1000 to 1, .* the table, 999 to 0"),
+        (lambda: time_grids.from_timesteps([500, -1]), "got timesteps from 500 to -1"),
+        (lambda: time_grids.from_timesteps([5, 7, 3]), "got timestep 7 after 5"),
+        (lambda: time_grids.from_timesteps([5, 5]), "got timestep 5 after 5"),
+        (lambda: time_grids.from_timesteps([]), "got no timesteps"),
         (lambda: time_grids.lcm(9, 8), "num_steps=9, expected 1 to 8"),
     ],
 )

@@ -40,6 +40,26 @@ def test_qk_norm_makes_scores_blind_to_scale(kind, scope):
     torch.testing.assert_close(attention(x), before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scope", ["head", "full"])
+def test_queries_and_keys_are_as_narrow_as_values_in_mixed_precision(scope):
+    class Wide(torch.nn.LayerNorm):
+        """Answers in float32, as layer normalisation under autocast on a GPU."""
+
+        def forward(self, input):
+            return super().forward(input.float())
+
+    attention = Attention(DIM, HEADS, qk_norm=QKNorm(scope=scope))
+    width = 8 if scope == "head" else DIM
+    for norm_q, norm_k in ((attention.norm_q, attention.norm_k), (Wide(width), Wide(width))):
+        attention.norm_q, attention.norm_k = norm_q, norm_k
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = torch.randn(B, N, DIM)
+            kv = attention.keys_values(x, table(N))
+            assert attention.queries(x).dtype == torch.bfloat16
+            assert kv.keys.dtype == kv.values.dtype == torch.bfloat16
+        assert attention.queries(x).dtype == torch.float32
+
+
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("out_bias", [True, False])
 def test_offsets_are_there_where_asked_for(qkv_bias, out_bias):

@@ -83,11 +83,36 @@ def test_gradients_agree(qkv):
     torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-5)
 
 
-def test_a_float_mask_may_be_wider_than_the_tensors(qkv):
-    half = [x.bfloat16() for x in qkv]
+@pytest.mark.parametrize("backend", ["auto", "plain", "sdpa"])
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_float_mask_may_be_wider_than_the_tensors(qkv, backend, trains):
+    half = [x.bfloat16().requires_grad_(trains) for x in qkv]
     mask = torch.randn(N, M)
-    out = attend(*half, mask=mask, backend="sdpa")
+    out = attend(*half, mask=mask, backend=backend)
+    assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), softmax_attention(*qkv, mask), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "float"])
+@pytest.mark.parametrize("under_autocast", [True, False])
+def test_training_in_half_precision_is_nearly_attention_in_float32(qkv, kind, under_autocast):
+    masks = {"none": None, "bool": torch.rand(N, M) > 0.3, "float": torch.randn(N, M)}
+    mask = bias = masks[kind]
+    if kind == "bool":
+        mask[:, 0] = True
+        bias = torch.zeros(N, M).masked_fill(~mask, -torch.inf)
+    exact = [x.clone().requires_grad_() for x in qkv]
+    expected = softmax_attention(*exact, torch.zeros(()) if bias is None else bias)
+    given = [(x if under_autocast else x.bfloat16()).detach().requires_grad_() for x in qkv]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=under_autocast):
+        got = attend(*given, mask=mask)
+    torch.testing.assert_close(got.float(), expected, rtol=0, atol=0.03)
+    weights = torch.randn(expected.shape)
+    expected_grads = torch.autograd.grad((expected * weights).sum(), exact)
+    for got_grad, grad in zip(
+        torch.autograd.grad((got.float() * weights).sum(), given), expected_grads, strict=True
+    ):
+        assert (got_grad.float() - grad).norm() < 0.02 * grad.norm()
 
 
 def test_more_sequences_than_a_launch_grid_holds_are_taken_in_parts(monkeypatch, qkv):

@@ -76,8 +76,20 @@ def test_memory_of_a_stream_is_constant():
 def test_a_chunk_that_does_not_fill_a_stride_is_refused():
     layer, state = Downsample(3, 5, (2, 1, 1)), StreamState()
     layer(torch.randn(2, 3, 1, 4, 6), state)
-    with pytest.raises(ValueError, match="got a chunk of 3 frames, expected a multiple of 2"):
+    with pytest.raises(ValueError, match="got a chunk of 3 frames, expected a multiple of 2; near"):
         layer(torch.randn(2, 3, 3, 4, 6), state)
+
+
+@pytest.mark.parametrize(("num_frames", "nearest"), [(2, 1), (4, 5)])
+def test_a_first_chunk_holds_the_first_frame_and_whole_strides(num_frames, nearest):
+    layer, state = Downsample(3, 5, (2, 1, 1)), StreamState()
+    expected = (
+        f"got a first chunk of {num_frames} frames, expected 1 plus a multiple of 2; "
+        f"nearest: {nearest}"
+    )
+    with pytest.raises(ValueError, match=expected):
+        layer(torch.randn(2, 3, num_frames, 4, 6), state)
+    layer(torch.randn(2, 3, nearest, 4, 6), state)  # a refused chunk leaves no trace
 
 
 def test_wrong_kernels_are_refused():

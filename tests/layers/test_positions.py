@@ -6,6 +6,7 @@ from vdm.layers.positions import (
     apply_rope,
     axial_angles,
     axial_rope,
+    axial_sincos,
     default_axes_dims,
     sincos,
     sincos_grid,
@@ -110,6 +111,30 @@ def test_tables_are_made_once_and_serve_training_after_inference():
     x = torch.randn(1, T, 1, 8, requires_grad=True)
     apply_rope(x, again.at(slice(None), 0, 0)).sum().backward()
     assert x.grad is not None
+
+
+def test_sincos_tables_are_made_once_and_serve_training_after_inference():
+    with torch.inference_mode():
+        first = axial_sincos((T, H, W), (2, 2, 4), theta=77.0, frame_offset=3)
+    again = axial_sincos((T, H, W), (2, 2, 4), theta=77.0, frame_offset=3)
+    assert again is first
+    coordinates = [torch.arange(3.0, 3 + T), torch.arange(float(H)), torch.arange(float(W))]
+    assert torch.equal(first, sincos_grid(coordinates, (2, 2, 4), 77.0))
+    weight = torch.ones(8, requires_grad=True)
+    (weight * again).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("make", [axial_rope, axial_sincos])
+def test_tables_are_computed_on_the_cpu_and_then_moved(monkeypatch, make):
+    def angles_on_the_cpu(coordinates, *arguments):
+        assert all(values.device.type == "cpu" for values in coordinates)
+        return axial_angles(coordinates, *arguments)
+
+    monkeypatch.setattr("vdm.layers.positions.axial_angles", angles_on_the_cpu)
+    with torch.device("meta"):
+        table = make((T, H, W), (2, 4, 2), device="meta")
+        assert (table.cos if make is axial_rope else table).device.type == "meta"
 
 
 def test_axes_turn_channels_of_their_own():

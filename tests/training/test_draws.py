@@ -26,6 +26,22 @@ def test_uniform_numbers_do_not_depend_on_the_batch():
     assert ((whole >= 0) & (whole < 1)).all()
 
 
+def test_draws_are_the_same_whatever_the_default_device():
+    x = torch.zeros(2, 3, 4)
+
+    def draw():
+        return (
+            noise_like(x, 7, "eps", keys=[0, 1]),
+            uniforms(3, 7, "u", keys=[0, 1]),
+            spread_uniforms(7, "t", keys=[0, 1]),
+        )
+
+    expected = draw()
+    with torch.device("meta"):
+        got = draw()
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
 def test_any_run_of_keys_spreads_its_uniform_numbers_evenly():
     for start in (0, 1000, 123456789):
         u = spread_uniforms(3, "t", keys=range(start, start + 32)).sort().values

@@ -1,6 +1,7 @@
 """Clips survive the way into files and back, frame by frame, with what is noted in them."""
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -110,6 +111,23 @@ def test_gif_lasts_as_long_as_the_clip(clip, tmp_path):
             image.seek(number)
             shown.append(image.info["duration"])
     assert sum(shown) == pytest.approx(1000 * 13 / 7, abs=10)
+
+
+@pytest.mark.parametrize("numbers", [[3] * 9, [0, 0, 0, 1, 2, 2, 3, 3, 3, 3], [5, 5], [5]])
+@pytest.mark.parametrize("is_noisy", [False, True])
+def test_gif_keeps_frames_that_do_not_move(tmp_path, numbers, is_noisy):
+    pictures = moving_square(6)
+    if is_noisy:  # more colours than the format has
+        pictures = torch.randint(0, 256, pictures.shape, dtype=torch.uint8)
+    clip = pictures[numbers]
+    frames, fps = read_video(write_video(clip, tmp_path / "clip.gif", fps=8.0))
+    assert frames.shape == clip.shape
+    assert fps == pytest.approx(8.0 if len(clip) > 1 else 0.0, rel=0.05)
+    for before, after in pairwise(range(len(clip))):
+        is_still = numbers[before] == numbers[after]
+        assert torch.equal(frames[before], frames[after]) is is_still
+    if not is_noisy:
+        assert torch.equal(frames, clip)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv"])

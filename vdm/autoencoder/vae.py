@@ -158,7 +158,8 @@ class VideoVAE(nn.Module):
         Args:
             video: Clips in [-1, 1], of any number of frames.
             sample: Draw from the posterior instead of taking its mean.
-            generator: Where the draw comes from.
+            generator: Where the draw comes from. It is made there in float32 and then moved, so a
+                generator on the CPU draws the same for every device and precision.
 
         Raises:
             ValueError: If there is no frame, or the height or width is not a multiple of the
@@ -173,8 +174,9 @@ class VideoVAE(nn.Module):
         raw = torch.cat([mean for mean, _ in moments], dim=2)
         if sample:
             logvar = torch.cat([logvar for _, logvar in moments], dim=2)
-            eps = torch.randn(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
-            raw = raw + torch.exp(0.5 * logvar) * eps
+            device = raw.device if generator is None else generator.device
+            eps = torch.randn(raw.shape, generator=generator, dtype=torch.float32, device=device)
+            raw = raw + torch.exp(0.5 * logvar) * eps.to(raw)
         return self.latents.normalize(raw)
 
     def decode(
@@ -198,13 +200,15 @@ class VideoVAE(nn.Module):
             Clips, nominally in [-1, 1], not clamped.
 
         Raises:
-            ValueError: If the latents have the wrong number of channels, or cannot give
-                ``num_frames``.
+            ValueError: If the latents have the wrong number of channels or cannot give
+                ``num_frames``, or no latent frame is handed over at a time.
         """
         if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
             raise ValueError(
                 f"got latents {tuple(latents.shape)}, expected (b, {self.latent_channels}, t, h, w)"
             )
+        if decode_frames is not None and decode_frames < 1:
+            raise ValueError(f"got decode_frames={decode_frames}, expected at least 1")
         if tile_size is not None:
             return self._decode_tiles(latents, num_frames, decode_frames, tile_size)
         state = StreamState()

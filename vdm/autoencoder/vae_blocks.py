@@ -59,14 +59,17 @@ class CausalStack(nn.ModuleList):
         return x
 
     def reach(self) -> float:
-        """How far, in input positions, an output position looks to each side in space."""
+        """How far, in input positions, an output position looks up, down or sideways at most."""
+        return max(self._reach_along(axis) for axis in (1, 2))
+
+    def _reach_along(self, axis: int) -> float:
         total, scale = 0.0, 1.0
         for layer in self.modules():
             if isinstance(layer, CausalConv3d):
-                total += (layer.kernel_size[1] // 2) * scale
-                scale *= layer.stride[1]
+                total += (layer.kernel_size[axis] // 2) * scale
+                scale *= layer.stride[axis]
             if isinstance(layer, Upsample):
                 # Its convolution, visited next, still works at the coarse scale.
-                total += (layer.conv.kernel_size[1] // 2) * scale * (1 - 1 / layer.stride[1])
-                scale /= layer.stride[1]
+                total += (layer.conv.kernel_size[axis] // 2) * scale * (1 - 1 / layer.stride[axis])
+                scale /= layer.stride[axis]
         return total

@@ -175,11 +175,11 @@ class WordTextEncoder(nn.Module):
             ValueError: If a word is unknown, a caption is too long, or the encoder speaks of the
                 embedded world and a caption is no sentence of it.
         """
-        states = self(prompts)
-        if self.speaks_of_world:
-            for prompt in filter(str.strip, prompts):
+        for prompt in prompts:
+            self.tokenizer.tokens(prompt)  # knows the nearest word to one that is unknown
+            if self.speaks_of_world and prompt.strip():
                 _check_grammar(prompt)
-        return states
+        return self(prompts)
 
 
 def _check_grammar(prompt: str) -> None:

@@ -11,7 +11,7 @@ from vdm.diffusion.schedules import (
     ScaledLinear,
     VPLinear,
 )
-from vdm.diffusion.shifted_schedules import Shifted, SNRShifted, ZeroTerminalSNR
+from vdm.diffusion.shifted_schedules import Shifted, SNRShifted, ZeroTerminalSNR, shift_for
 from vdm.diffusion.targets import X0, Eps, Target, V, Velocity
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "VPLinear",
     "Velocity",
     "ZeroTerminalSNR",
+    "shift_for",
 ]

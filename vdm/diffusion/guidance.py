@@ -90,13 +90,12 @@ def dynamic_cosine(
     if index not in ("timestep", "step"):
         raise ValueError(f"got index={index!r}, expected 'timestep' or 'step'")
     n = len(times) - 1
-    grid = times.detach().to(torch.float64)
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         if index == "timestep":
             k = (num_timesteps * t.to(torch.float64) - 1).round()
-        else:  # grid points that lie clearly above t
-            k = (grid.to(t.device) > t.to(torch.float64)[:, None] + 1e-6).sum(1).to(torch.float64)
+        else:  # samplers hand over the grid's times rounded to the precision of t
+            k = (times.to(t)[None] > t[:, None]).sum(1)
         scales = 1 + scale * (1 - torch.cos(math.pi * ((n - k) / n) ** 5)) / 2
         end = at_least_float32(cond(xt, t))
         return _extrapolate(uncond(xt, t), end, expand_as(scales.to(end.dtype), end))
@@ -159,7 +158,8 @@ def rescaled(cond: Denoise, uncond: Denoise, scale: float | Tensor, rescale: flo
     def guided(xt: Tensor, t: Tensor) -> Tensor:
         end = cond(xt, t)
         x0 = _extrapolate(uncond(xt, t), end, scale)
-        ratio = end.to(x0.dtype).flatten(1).std(1) / x0.flatten(1).std(1)
+        spread = x0.flatten(1).std(1).clamp_min(torch.finfo(x0.dtype).tiny)  # 0 / 0 at alpha = 0
+        ratio = end.to(x0.dtype).flatten(1).std(1) / spread
         return x0 * expand_as(rescale * ratio + (1 - rescale), x0)
 
     return guided

@@ -335,7 +335,7 @@ def dpmpp_2m_sde(
         SDE and is 1 there.
     """
     if eta < 0:
-        raise ValueError(f"got eta={eta}, expected 0 (deterministic), 1 (reverse SDE) or between")
+        raise ValueError(f"got eta={eta}, expected at least 0: 0 is deterministic, 1 reverse SDE")
     draw = _need_noise(noise, "dpmpp_2m_sde with eta > 0") if eta > 0 else None
     walk = _Walk(denoise, schedule, x, times, callback)
     x, x0_last, h_last = walk.start, None, math.inf

@@ -22,6 +22,28 @@ def shift_time(t: Times, shift: float) -> Times:
     return shift * t / (1 + (shift - 1) * t)
 
 
+def shift_for(tokens: float, base_tokens: float) -> float:
+    """The shift that a longer sequence asks for: ``sqrt(tokens / base_tokens)``.
+
+    More tokens show the same picture through more noise, so a schedule that is right for
+    ``base_tokens`` is moved towards noise by this much: ``Shifted(schedule, shift_for(...))``, or
+    ``time_grids.shifted(num_steps, shift_for(...))`` for sampling alone.
+
+    Args:
+        tokens: Tokens of a clip, or latents: frames times height times width.
+        base_tokens: The same of the clips that the unshifted schedule is right for.
+
+    Raises:
+        ValueError: If a number is not positive.
+
+    Source:
+        Esser et al. 2024, arXiv:2403.03206, eq. 23, whose ``sqrt(m / n)`` this is.
+    """
+    if not (tokens > 0 and base_tokens > 0):
+        raise ValueError(f"got tokens={tokens}, base_tokens={base_tokens}, expected more than 0")
+    return math.sqrt(tokens / base_tokens)
+
+
 def _check_positive(name: str, value: float) -> None:
     if not value > 0:
         raise ValueError(f"got {name}={value}, expected more than 0; 1 changes nothing")

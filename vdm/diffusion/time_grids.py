@@ -7,6 +7,7 @@ numbers. Entry ``k`` of a DDPM table stands at ``t = (k + 1) / num_timesteps``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -99,12 +100,29 @@ def from_timesteps(
         ends_clean: Whether the last step goes to clean data (``t = 0``); otherwise it goes to the
             first entry, whose noise is then left in (``set_alpha_to_one=False`` in diffusers).
 
+    Raises:
+        ValueError: If the timesteps do not decrease within the table.
+
     Source:
         Song et al. 2021, arXiv:2010.02502, section 4.2.
     """
-    k = torch.as_tensor(timesteps, dtype=torch.float64)
+    k = torch.as_tensor(timesteps, dtype=torch.float64, device="cpu")
+    _check_entries(k.tolist(), num_timesteps)
     last = k.new_full((1,), -1.0 if ends_clean else 0.0)
     return (torch.cat([k, last]) + 1) / num_timesteps
+
+
+def _check_entries(timesteps: list[float], num_timesteps: int) -> None:
+    if not timesteps:
+        raise ValueError("got no timesteps, expected at least 1")
+    for before, after in pairwise(timesteps):
+        if not after < before:
+            raise ValueError(f"got timestep {after:g} after {before:g}, expected a smaller one")
+    if not timesteps[0] <= num_timesteps - 1 or not timesteps[-1] >= 0:
+        raise ValueError(
+            f"got timesteps from {timesteps[0]:g} to {timesteps[-1]:g}, "
+            f"expected entries of the table, {num_timesteps - 1} to 0"
+        )
 
 
 def leading(
@@ -117,6 +135,9 @@ def leading(
         num_timesteps: Entries of the table.
         offset: Added to every entry: 1 in Stable Diffusion.
         ends_clean: As for :func:`from_timesteps`.
+
+    Raises:
+        ValueError: If the offset leads out of the table, as 1 does with a step for every entry.
 
     Source:
         Lin et al. 2023, arXiv:2305.08891, table 2.

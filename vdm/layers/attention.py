@@ -106,10 +106,13 @@ class Attention(nn.Module):
             self.norm_k = make_norm(qk_norm.kind, width, qk_norm.eps)
 
     def _split(self, flat: Tensor, norm: nn.Module) -> SplitTokens:
+        dtype = flat.dtype  # autocast norms answer in float32, which no fast kernel takes
         if self.qk_norm is not None and self.qk_norm.scope == "full":
-            flat = norm(flat)
+            flat = norm(flat).to(dtype)
         heads = rearrange(flat, "b n (heads d) -> b n heads d", heads=self.num_heads)
-        return norm(heads) if self.qk_norm is not None and self.qk_norm.scope == "head" else heads
+        if self.qk_norm is not None and self.qk_norm.scope == "head":
+            heads = norm(heads).to(dtype)
+        return heads
 
     def queries(
         self, x: Tokens, rope: RotaryTable | None = None, rope_start: int = 0

@@ -92,13 +92,13 @@ def _trains_in_half_on_cpu(q: Tensor) -> bool:
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = torch.einsum("bhnd,bhmd->bhnm", q * q.shape[-1] ** -0.5, k)
     if mask is None:
-        return torch.einsum("bhnm,bhmd->bhnd", scores.softmax(-1), v)
+        return torch.einsum("bhnm,bhmd->bhnd", scores.softmax(-1).to(v.dtype), v)
     allowed = mask if mask.dtype == torch.bool else mask > -torch.inf
     scores = scores if mask.dtype == torch.bool else scores + mask
     # Finite, so that a query that may attend to nothing has a gradient: zero.
     weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
     weights = weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
-    return torch.einsum("bhnm,bhmd->bhnd", weights, v)
+    return torch.einsum("bhnm,bhmd->bhnd", weights.to(v.dtype), v)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

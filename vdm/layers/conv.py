@@ -50,7 +50,8 @@ class CausalConv3d(nn.Conv3d):
     time is continued by repeating that frame, as if the clip had been a still image until then.
 
     With a temporal stride ``s`` the first frame gives the first output frame and every further
-    ``s`` frames one more; a chunk after the first must hold a multiple of ``s`` frames.
+    ``s`` frames one more. Of a clip in chunks, the first must hold one frame plus a multiple of
+    ``s``, the others a multiple of ``s``.
 
     Args:
         in_channels: Channels of the input.
@@ -91,23 +92,35 @@ class CausalConv3d(nn.Conv3d):
             state: The past of the clip, advanced by this call; None convolves a whole clip.
 
         Raises:
-            ValueError: If a later chunk does not hold a multiple of the temporal stride.
+            ValueError: If a chunk does not fill the temporal stride.
         """
         kt, st = self.kernel_size[0], self.stride[0]
         if kt == 1:
             return super().forward(x)
+        past: Tensor | None
         if state is None or not state.has_started(self):
-            past: Tensor | None = x[:, :, :1].expand(-1, -1, kt - 1, -1, -1)
+            past = x[:, :, :1].expand(-1, -1, kt - 1, -1, -1)
         else:
             past = state.recall(self)
-            if x.shape[2] % st:
-                raise ValueError(f"got a chunk of {x.shape[2]} frames, expected a multiple of {st}")
+        if state is not None:
+            _check_chunk(x.shape[2], st, is_first=not state.has_started(self))
         joined = x if past is None else torch.cat([past, x], dim=2)
         if state is not None:
             keep = kt - st
             # The kept frames are copied, so that a state does not hold the whole chunk in memory.
             state.remember(self, joined[:, :, -keep:].clone() if keep else None)
         return super().forward(joined)
+
+
+def _check_chunk(num_frames: int, stride: int, is_first: bool) -> None:
+    alone = int(is_first)  # the first frame of a clip stands for itself
+    if (num_frames - alone) % stride:
+        name, plus = ("a first chunk", "1 plus ") if is_first else ("a chunk", "")
+        nearest = alone + max(1 - alone, round((num_frames - alone) / stride)) * stride
+        raise ValueError(
+            f"got {name} of {num_frames} frames, expected {plus}a multiple of {stride}; "
+            f"nearest: {nearest}"
+        )
 
 
 def space_to_depth(x: Volume, size: int) -> Volume:

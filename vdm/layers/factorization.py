@@ -28,7 +28,7 @@ class Factorization(ABC):
     """Whether no frame sees a later one, so that a clip can be made piece by piece."""
 
     window: int | None = None
-    """How many frames back a token sees, its own included; None is all of them."""
+    """A token sees frames less than this far away, both ways without causality; None is all."""
 
     @abstractmethod
     def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:

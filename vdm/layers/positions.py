@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Pairing = Literal["interleaved", "half"]
+Axes = tuple[int, int, int]
+"""A number for each of (t, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +84,38 @@ def default_axes_dims(head_dim: int) -> tuple[int, int, int]:
     return head_dim - 2 * space, space, space
 
 
+def _coordinates(grid: Axes, frame_offset: int) -> list[Tensor]:
+    # On the CPU, wherever the table goes: not every device has float64.
+    starts = (frame_offset, 0, 0)
+    return [
+        torch.arange(start, start + size, dtype=torch.float64, device="cpu")
+        for start, size in zip(starts, grid, strict=True)
+    ]
+
+
 def _make_rope(
-    grid: tuple[int, int, int],
-    axes_dims: tuple[int, int, int],
-    theta: float,
-    frame_offset: int,
-    device: torch.device,
+    grid: Axes, axes_dims: Axes, theta: float, frame_offset: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     # A cached tensor made in inference mode could not be used in training later.
     with torch.inference_mode(False), torch.no_grad():
-        starts = (frame_offset, 0, 0)
-        coordinates = [
-            torch.arange(start, start + size, dtype=torch.float64, device=device)
-            for start, size in zip(starts, grid, strict=True)
-        ]
-        angles = axial_angles(coordinates, axes_dims, theta)
-        return angles.cos().float(), angles.sin().float()
+        angles = axial_angles(_coordinates(grid, frame_offset), axes_dims, theta)
+        return angles.cos().float().to(device), angles.sin().float().to(device)
+
+
+def _make_sincos(
+    grid: Axes, axes_dims: Axes, theta: float, frame_offset: int, device: torch.device
+) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        return sincos_grid(_coordinates(grid, frame_offset), axes_dims, theta).to(device)
 
 
 _cached_rope = lru_cache(maxsize=8)(_make_rope)
+_cached_sincos = lru_cache(maxsize=2)(_make_sincos)  # each as large as the tokens of a clip
 
 
 def axial_rope(
-    grid: tuple[int, int, int],
-    axes_dims: tuple[int, int, int],
+    grid: Axes,
+    axes_dims: Axes,
     theta: float = 10_000.0,
     frame_offset: int = 0,
     pairing: Pairing = "interleaved",
@@ -210,3 +220,23 @@ def sincos_grid(
         for name, values, dim in zip(names, coordinates, axes_dims, strict=True)
     ]
     return torch.cat(parts, dim=-1)
+
+
+def axial_sincos(
+    grid: Axes,
+    axes_dims: Axes,
+    theta: float = 10_000.0,
+    frame_offset: int = 0,
+    device: torch.device | str = "cpu",
+) -> Float[Tensor, "t h w dim"]:
+    """The sin-cos positions of a grid of tokens; made once for each shape.
+
+    Args:
+        grid: Number of tokens along (t, h, w).
+        axes_dims: Even number of channels for each axis.
+        theta: Ratio of the longest to the shortest wavelength.
+        frame_offset: Position of the first frame, where earlier ones are in a cache.
+        device: Where the table is needed.
+    """
+    make = _make_sincos if torch.compiler.is_compiling() else _cached_sincos
+    return make(grid, axes_dims, theta, frame_offset, torch.device(device))

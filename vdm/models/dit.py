@@ -17,7 +17,7 @@ from vdm.layers.attention import KVCache
 from vdm.layers.embeddings import LabelEmbedding, NoiseLevelEmbedding, patchify, unpatchify
 from vdm.layers.factorization import Factorization, Joint
 from vdm.layers.norms import AdaLNLinear
-from vdm.layers.positions import RotaryTable, axial_rope, default_axes_dims, sincos_grid
+from vdm.layers.positions import RotaryTable, axial_rope, axial_sincos, default_axes_dims
 from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer
 from vdm.types import Conditioning, Latents
 from vdm.utils.config import configurable
@@ -242,7 +242,11 @@ class VideoDiT(nn.Module):
             raise ValueError(f"got {x.shape[1]} channels, expected {self.in_channels}")
         tokens = self.patch_embed(patchify(self._join_given(x, cond), self.patch_size))
         grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
-        tokens = tokens + self._absolute_positions(grid, frame_offset, tokens)
+        # Rotary positions alone do not tell where the borders are.
+        places = axial_sincos(
+            grid, default_axes_dims(self.dim), frame_offset=frame_offset, device=x.device
+        )
+        tokens = tokens + places.to(tokens.dtype)
         level = self._level(c_noise, cond, grid[0])
         shared = level
         if self.shared_modulation is not None:
@@ -262,15 +266,6 @@ class VideoDiT(nn.Module):
             return torch.cat((x, x.new_zeros(b, c + 1, t, h, w)), dim=1)
         mask = cond.given_mask.to(x.dtype)
         return torch.cat((x, cond.given.to(x.dtype) * mask, mask), dim=1)
-
-    def _absolute_positions(self, grid: tuple[int, ...], offset: int, like: Tensor) -> Tensor:
-        """Sin-cos positions; rotary ones alone do not tell where the borders are."""
-        starts = (offset, 0, 0)
-        coordinates = [
-            torch.arange(start, start + size, device=like.device, dtype=torch.float32)
-            for start, size in zip(starts, grid, strict=True)
-        ]
-        return sincos_grid(coordinates, default_axes_dims(self.dim)).to(like.dtype)
 
     def _level(
         self, c_noise: Tensor, cond: Conditioning, num_frames: int

@@ -35,8 +35,8 @@ def uniforms(
     num: int, seed: int, *path: int | str, keys: Sequence[int]
 ) -> Float[Tensor, "b draws"]:
     """Independent uniform numbers in [0, 1), ``num`` per sample, from the sample's own stream."""
-    rows = [torch.rand(num, generator=generator(seed, *path, key)) for key in keys]
-    return torch.stack(rows)
+    generators = [generator(seed, *path, key) for key in keys]
+    return torch.stack([torch.rand(num, generator=g, device="cpu") for g in generators])
 
 
 def spread_uniforms(seed: int, *path: int | str, keys: Sequence[int]) -> Float[Tensor, " b"]:
@@ -51,4 +51,4 @@ def spread_uniforms(seed: int, *path: int | str, keys: Sequence[int]) -> Float[T
     """
     start = derive_seed(seed, *path)
     steps = [((start + key * _GOLDEN) % 2**64) >> 40 for key in keys]  # 24 bits: exact in float32
-    return torch.tensor(steps, dtype=torch.float64).mul(2.0**-24).float()
+    return torch.tensor(steps, dtype=torch.float64, device="cpu").mul(2.0**-24).float()

@@ -27,6 +27,7 @@ def configurable(cls: T) -> T:
             )
 
     cls.__init__ = wrapper  # type: ignore[misc]
+    cls._is_configurable = True  # type: ignore[attr-defined]
     return cls
 
 
@@ -59,10 +60,13 @@ def describe(value: Any) -> Any:
 
 
 def build(description: Any) -> Any:
-    """The inverse of :func:`describe`: builds classes of this package only; sequences are tuples.
+    """The inverse of :func:`describe`; sequences are tuples.
+
+    Descriptions come in files of other people, so nothing is called but the classes of this package
+    that :func:`describe` can write down.
 
     Raises:
-        ValueError: If a class path leads outside the package or does not exist, or an argument is
+        ValueError: If a class path leads to anything else or does not exist, or an argument is
             unknown.
     """
     if isinstance(description, list):
@@ -79,9 +83,23 @@ def build(description: Any) -> Any:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"class {path!r} does not exist: {error}") from error
+    if not _is_describable(cls):
+        raise ValueError(
+            f"got class path {path!r}, expected a class of the vdm package that is a dataclass "
+            "or marked @configurable"
+        )
     arguments = {key: build(item) for key, item in description.get("init_args", {}).items()}
     try:
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from error
     return cls(**arguments)
+
+
+def _is_describable(cls: object) -> bool:
+    """Whether this is a class of the package whose arguments are known."""
+    return (
+        inspect.isclass(cls)
+        and cls.__module__.startswith("vdm.")
+        and (dataclasses.is_dataclass(cls) or "_is_configurable" in vars(cls))
+    )

@@ -21,7 +21,7 @@ def derive_seed(seed: int, *path: int | str) -> int:
 
 def generator(seed: int, *path: int | str) -> torch.Generator:
     """A CPU generator for ``derive_seed(seed, *path)``."""
-    return torch.Generator().manual_seed(derive_seed(seed, *path))
+    return torch.Generator("cpu").manual_seed(derive_seed(seed, *path))
 
 
 class SampleNoise:
@@ -35,13 +35,15 @@ class SampleNoise:
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
     def draw(self, shape: Sequence[int]) -> Tensor:
         """Noise of shape ``(len(seeds), *shape)``, float32 on the CPU."""
-        return torch.stack(
-            [torch.randn(*shape, generator=generator) for generator in self.generators]
-        )
+        draws = [
+            torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
+            for generator in self.generators
+        ]
+        return torch.stack(draws)
 
     def __call__(self, like: Tensor) -> Tensor:
         """Noise with the shape, dtype and device of ``like`` ``(b, ...)``.

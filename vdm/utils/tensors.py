@@ -1,4 +1,4 @@
-"""Broadcasting helpers: the one place that indexes with ``None``."""
+"""How a number per sample meets a batch: broadcasting, and means per sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which instant a frame stands for: the one owner of seconds, frames and latent frames."""
+"""How long a clip is: the one owner of seconds, frames and latent frames."""
 
 from __future__ import annotations
 
@@ -54,14 +54,3 @@ class TimeGrid:
     def padded_frames(self) -> int:
         """The nearest number of frames at or above ``num_frames`` that fills every latent frame."""
         return 1 + (self.num_latent_frames - 1) * self.stride
-
-    def frames_of(self, latent_frame: int) -> range:
-        """Frames that a latent frame stands for, without padding."""
-        if latent_frame == 0:
-            return range(1)
-        start = 1 + (latent_frame - 1) * self.stride
-        return range(start, min(start + self.stride, self.num_frames))
-
-    def instants(self) -> list[float]:
-        """Start of every frame, in seconds."""
-        return [frame / self.fps for frame in range(self.num_frames)]

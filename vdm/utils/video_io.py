@@ -244,7 +244,18 @@ def _write_gif(frames: np.ndarray, path: Path, fps: float, comment: str) -> None
 
     ends = [round(100 * (k + 1) / fps) for k in range(len(frames))]  # the format counts 1/100 s
     shown = [10 * max(1, end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
-    first, *rest = (Image.fromarray(frame) for frame in frames)
+    clear = 255  # colours 0 to 254 are for the picture
+    pictures = [Image.fromarray(frame).quantize(clear) for frame in frames]
+    looks = [picture.convert("RGB").tobytes() for picture in pictures]
+    is_marked = False
+    for picture, look, before in zip(pictures[1:], looks[1:], looks, strict=False):
+        # Pillow drops a picture that equals the one before. So of a still run every other one gets
+        # a pixel through which the one before is seen: not equal, but looking the same.
+        is_marked = look == before and not is_marked
+        if is_marked:
+            picture.putpixel((0, 0), clear)
+            picture.info["transparency"] = clear
+    first, *rest = pictures
     first.save(
         path, save_all=True, append_images=rest, duration=shown, loop=0, comment=comment.encode()
     )

@@ -1,0 +1,37 @@
+"""Seconds, frames and latent frames fit together."""
+
+import pytest
+
+from vdm.utils.time_grid import TimeGrid
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_latent_frames_hold_all_frames_and_none_is_empty(stride):
+    for num_frames in range(1, 14):
+        grid = TimeGrid(num_frames, stride=stride)
+        assert grid.padded_frames == 1 + (grid.num_latent_frames - 1) * stride
+        assert num_frames <= grid.padded_frames < num_frames + stride
+        whole = TimeGrid(grid.padded_frames, stride=stride)
+        assert whole.padded_frames == whole.num_frames
+        assert whole.num_latent_frames == grid.num_latent_frames
+
+
+def test_a_grid_covers_its_seconds():
+    assert TimeGrid(12, fps=8.0).seconds == 1.5
+    assert TimeGrid.from_seconds(1.5, 8.0, stride=4) == TimeGrid(12, 8.0, 4)
+    assert TimeGrid.from_seconds(1.44, 8.0) == TimeGrid(12, 8.0)
+    assert TimeGrid.from_seconds(0.01, 8.0) == TimeGrid(1, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_frames": 0}, "got num_frames=0, expected at least 1"),
+        ({"num_frames": 1, "fps": 0.0}, r"got fps=0\.0, expected more than 0"),
+        ({"num_frames": 1, "fps": float("nan")}, "got fps=nan"),
+        ({"num_frames": 1, "stride": 0}, "got stride=0, expected at least 1"),
+    ],
+)
+def test_impossible_grids_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TimeGrid(**arguments)
