@@ -36,7 +36,7 @@ def loss_of(model):
 def test_orthogonalised_matrices_keep_their_vectors_and_lose_their_values(shape):
     u, _, vh = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     matrix = u @ torch.diag(torch.linspace(0.2, 3, min(shape))) @ vh
-    result = orthogonalize(matrix)
+    result, _ = orthogonalize(torch.stack([matrix, torch.randn(shape)]))
     assert result.shape == matrix.shape
     values = torch.linalg.svdvals(result)
     assert values.min() > 0.6
@@ -46,7 +46,7 @@ def test_orthogonalised_matrices_keep_their_vectors_and_lose_their_values(shape)
 
 
 def test_half_precision_orthogonalises_all_the_same():
-    matrix = torch.randn(12, 30)
+    matrix = torch.randn(1, 12, 30)
     exact, rounded = orthogonalize(matrix), orthogonalize(matrix, dtype=torch.bfloat16)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
@@ -68,8 +68,21 @@ def test_a_plan_says_in_which_precision_muon_iterates():
 
 
 def test_the_size_of_a_gradient_does_not_matter_to_muon():
-    matrix = torch.randn(4, 6)
+    matrix = torch.randn(1, 4, 6)
     assert torch.allclose(orthogonalize(matrix), orthogonalize(1000 * matrix), atol=1e-4)
+
+
+def test_parameters_of_one_shape_step_as_each_alone():
+    layers = [nn.Linear(6, 5), nn.Conv1d(3, 5, 2), nn.Linear(5, 6)]
+    for layer in layers:
+        layer.weight.grad = torch.randn(layer.weight.shape)
+    copies = copy.deepcopy(layers)
+    for old, new in zip(layers, copies, strict=True):
+        new.weight.grad = old.weight.grad
+        MuonAdamW([new.weight], lr=0.1, orthogonal=True).step()
+    MuonAdamW([layer.weight for layer in layers], lr=0.1, orthogonal=True).step()
+    for one, other in zip(layers, copies, strict=True):
+        assert torch.allclose(one.weight, other.weight, atol=1e-6)
 
 
 def test_parameters_are_sorted_by_what_they_are():
