@@ -189,9 +189,9 @@ def _data_sets(
         if "caption-accuracy" in protocols:
             raise ValueError(f"{name}: captions of real video cannot be read back; score a split")
         content = digest(folder.describe())[:8]
-        count = min(n, len(folder))
+        n = min(n, len(folder))
         yield DataSet(
-            Path(name).name, folder, count, frames, (height, width), None, content, RESIZE_RULE
+            Path(name).name, folder, n, frames, (height, width), None, content, RESIZE_RULE
         )
         return
     if frames != (own := world.num_frames_of(str(name))) and own != world.attributes.NUM_FRAMES:
