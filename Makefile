@@ -6,8 +6,10 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 # Arguments for pytest, e.g. `make test TESTS="tests/layers -k mask"`.
 TESTS ?=
-# A caption for the demo, e.g. `make demo PROMPT="a red circle moves left"`.
+# A caption for the demo, e.g. `make demo PROMPT="a red circle moves left"`. It goes through the
+# environment, where quotes in it mean nothing to the shell.
 PROMPT ?=
+export PROMPT
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check format test smoke bench demo clean
@@ -45,7 +47,7 @@ bench: setup  ## the benchmarks
 	$(BIN)/python tests/benchmark.py
 
 demo: setup  ## words to video, image to video, training and scores: outputs/demo/report.html
-	$(BIN)/vdm demo $(if $(PROMPT),--prompt "$(PROMPT)")
+	$(BIN)/vdm demo $(if $(PROMPT),--prompt "$$PROMPT")
 
 clean:  ## remove what runs wrote; .venv stays
 	rm -rf outputs build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -12,7 +12,7 @@ import pytest
 
 from vdm import cli, cli_parsing, doctor
 from vdm.cli import COMMANDS, Command, main
-from vdm.cli_parsing import Parser, WrongWords
+from vdm.cli_parsing import Parser, Terminated, WrongWords
 from vdm.utils.video_io import write_video
 
 
@@ -76,6 +76,7 @@ def test_unknown_command_names_the_nearest(words, nearest, capsys):
         (RuntimeError("out of memory"), 1, "vdm sample: RuntimeError: out of memory"),
         (AttributeError(), 1, "vdm sample: AttributeError"),
         (KeyboardInterrupt(), 130, "vdm sample: interrupted"),
+        (Terminated(), 143, "vdm sample: terminated"),
         (SystemExit("no data"), 1, "vdm sample: no data"),
     ],
 )
@@ -226,6 +227,15 @@ def test_doctor_fails_where_a_core_package_is_missing(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "examine", lambda: [missing])
     assert main(["doctor"]) == 1
     assert "1 missing" in capsys.readouterr().out
+
+
+def test_doctor_speaks_without_torch(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["doctor", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    missing = {one["section"] for one in found if one["state"] == "missing"}
+    assert missing == {"processor", "gpu", "attention"}
+    assert {"machine", "packages", "video codecs"} <= {one["section"] for one in found}
 
 
 def test_a_codec_that_cannot_work_says_why():

@@ -1,6 +1,7 @@
 """``vdm sample`` and ``vdm convert``: every argument is a flag, every error one line."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import vdm
 from vdm.cli import main
 from vdm.cli_sample import LOADING, parser
 from vdm.pretrained.layout import write_folder
+from vdm.pretrained.loading import read_safetensors
 from vdm.utils.video_io import read_metadata, read_video
 
 RED, BLUE = "a red circle moves left", "a blue square moves right"
@@ -67,6 +69,24 @@ def test_the_flags_reach_the_generator(model, tmp_path, capsys):
     assert torch.equal(load_file(path)["latents"], expected)
 
 
+def test_latents_of_another_prompt_stay(model, tmp_path, capsys):
+    words = ["--out", str(tmp_path), "--output", "latents", "--seed", "3", "--no-progress"]
+    assert main(["sample", model, RED, RED, "--batch-size", "1", *words]) == 0
+    assert main(["sample", model, BLUE, *words]) == 0
+    paths = capsys.readouterr().out.splitlines()
+    assert len(set(paths)) == 3
+    about = [read_safetensors(Path(path))[1] for path in paths]
+    assert [one["prompt"] for one in about] == [RED, RED, BLUE]
+    assert [one["seed"] for one in about] == ["3", "4", "3"]
+
+
+def test_noise_without_prompts_makes_as_many_clips(model, tmp_path, capsys):
+    save_file({"noise": torch.randn(3, 3, 3, 4, 6)}, tmp_path / "noise.safetensors")
+    words = ["--noise", str(tmp_path / "noise.safetensors"), "--batch-size", "2", "--no-progress"]
+    assert main(["sample", model, "--out", str(tmp_path), *words]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_given_frames_are_read_from_files(model, tmp_path, capsys):
     assert main(["sample", model, RED, "--out", str(tmp_path), "--format", "mkv"]) == 0
     clip = capsys.readouterr().out.strip()
@@ -88,6 +108,8 @@ def test_given_frames_are_read_from_files(model, tmp_path, capsys):
         ([RED, "--mask", "1,x"], 2, "--mask: got '1,x'"),
         ([RED, "--dtype", "float8"], 2, "--dtype: got 'float8'"),
         ([RED, "--motion", "x"], 2, "motion"),
+        ([RED, "--device", "foo"], 2, "--device: got 'foo', expected one of cpu"),
+        ([RED, "--sampler", ""], 2, "sampler ''"),
     ],
 )
 def test_wrong_words_have_status_2_and_name_what_was_expected(

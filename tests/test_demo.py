@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tiny_model import make_parts
 
+from vdm import demo_training
 from vdm.cli import main
 from vdm.demo import Demo
-from vdm.demo_training import first_minute, validation_losses
+from vdm.demo_training import RECIPES, check_folder, first_minute, validation_losses
 from vdm.pipelines.showcase import CAPTIONS
 from vdm.pretrained import export
 from vdm.pretrained.parts import Defaults, Envelope
@@ -72,16 +73,45 @@ def test_a_small_network_is_trained_on_what_there_is(model, shards, tmp_path, re
     counts = "--data.init_args.videos.init_args" if real else "--data.init_args.shapes"
     overrides = [*SHORT, f"{counts}.num_train", "16", f"{counts}.num_val", "2"]
     folder = tmp_path / "training"
-    run = first_minute(model, shards if real else None, folder, 30, overrides)
+    run = first_minute(model, shards if real else None, folder, 300, overrides)
     assert [step for step, _ in run.losses] == [2, 4]
     assert run.losses == validation_losses(folder)
     assert run.data == ("latents of 1 real videos" if real else "latents of the embedded world")
     assert [clip.frames.shape[2] for _, clip in run.clips] == [16, 16]
     assert run.said().startswith(("fell from", "did not fall from"))
     with pytest.raises(RuntimeError, match="training ended with status 2"):
-        first_minute(model, None, folder, 30, ["--trainer.max_stepz", "4"])
+        first_minute(model, None, folder, 300, ["--trainer.max_stepz", "4"])
 
 
-def test_an_unknown_model_ends_the_demo_in_one_line(tmp_path, capsys):
-    assert main(["demo", "--model", "no-such-model", "--output", str(tmp_path / "out")]) == 1
-    assert "no-such-model" in capsys.readouterr().err
+def test_what_cannot_work_is_refused_before_the_first_stage(model, tmp_path, capsys):
+    training = tmp_path / "training"
+    training.mkdir()
+    words = ["demo", "--output", str(tmp_path)]
+    for wrong, said in (
+        (["--model", "no-such-model"], "no-such-model"),
+        (["--model", model, "--prompt", "a mauve circle grows"], "unknown word 'mauve'"),
+    ):
+        assert main([*words, *wrong]) == 2
+        assert said in capsys.readouterr().err
+    (training / "config.yaml").write_text("model:\n  init_args:\n    name: mine\n")
+    assert main([*words, "--model", model]) == 2
+    assert "holds a run that is not the demo's" in capsys.readouterr().err
+    assert (training / "config.yaml").is_file()
+    check_folder(tmp_path / "elsewhere")
+    (training / "config.yaml").write_text((RECIPES / "demo.yaml").read_text())
+    check_folder(training)
+
+
+def test_a_failed_training_is_a_note_and_a_seed_may_be_any(model, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("training ended with status 1")
+
+    monkeypatch.setattr(demo_training, "first_minute", fail)
+    demo = Demo(model, tmp_path, 10240 + 3)
+    demo.train(None, 60)
+    demo.continue_frame()
+    demo.finish()
+    assert "training ended with status 1" in (tmp_path / "report.html").read_text()
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert "training" not in found
+    assert found["first_frame"]["seed"] in (10243, [10243])

@@ -66,22 +66,28 @@ def test_every_target_sets_up_first_and_names_no_machine(target):
     assert "-c constraints.txt" in planned
 
 
-def test_a_caption_of_the_user_reaches_the_demo_whole():
-    planned = subprocess.run(
+@pytest.mark.parametrize("caption", ["a red circle moves left, a blue ring grows", 'a "b" \'c`'])
+def test_a_caption_of_the_user_reaches_the_demo_whole(caption, tmp_path):
+    demo = tmp_path / "vdm"
+    demo.write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
+    demo.chmod(0o755)
+    said = subprocess.run(
         # Within `make test` this is a make in a make, which would say where it enters and leaves.
         [
             "make",
             "--no-print-directory",
-            "--dry-run",
+            "--silent",
+            "--old-file=.venv/.setup-done",
             "demo",
-            "PROMPT=a red circle moves left, a blue ring grows",
+            f"BIN={tmp_path}",
+            f"PROMPT={caption}",
         ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert planned.rstrip().endswith('demo --prompt "a red circle moves left, a blue ring grows"')
+    assert said.splitlines() == ["demo", "--prompt", caption]
 
 
 def test_continuous_integration_checks_and_then_tests():

@@ -1,7 +1,8 @@
 """The command ``vdm``: finds the sub-command, turns every failure into one line and an exit status.
 
 Nothing heavy is imported before a sub-command is known, so ``vdm --help`` is instant. Exit status:
-0 done, 1 the work failed, 2 the words were wrong; 130 interrupted, 141 nobody reads the output.
+0 done, 1 the work failed, 2 the words were wrong; 130 interrupted, 141 nobody reads the output,
+143 terminated.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import vdm
-from vdm.cli_parsing import WrongWords, describe_error, nearest
+from vdm.cli_parsing import Terminated, WrongWords, describe_error, nearest
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return _fail(speaker, "interrupted", 130)
+    except Terminated:
+        return _fail(speaker, "terminated", 143)
     except Exception as error:
         if debug:
             traceback.print_exc()

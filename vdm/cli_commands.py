@@ -7,7 +7,6 @@ from typing import Any
 
 from vdm.cli_parsing import (
     Parser,
-    WrongWords,
     choice,
     number_or_pair,
     positive,
@@ -30,16 +29,11 @@ def convert(words: list[str]) -> None:
     asked = parser.read(words)
     from vdm import pretrained
 
-    if not Path(asked.source).exists() and asked.source not in pretrained.bundled():
-        with reading_words():
-            pretrained.read(asked.source)
-    if (asked.destination / "vdm.json").exists():
-        raise WrongWords(f"got {asked.destination}, which holds a model; expected a new folder")
-    print(
-        pretrained.convert(
+    with reading_words(asked.source):
+        made = pretrained.convert(
             asked.source, asked.destination, asked.layout, asked.dtype, asked.weights
         )
-    )
+    print(made)
 
 
 def plan(words: list[str]) -> None:
@@ -66,8 +60,10 @@ def plan(words: list[str]) -> None:
     asked = parser.read(words)
     import torch
 
+    from vdm.cli_sample import check_device
     from vdm.pipelines.plan import measure_machine, plan, read_description
 
+    check_device(asked.device)
     dtype = getattr(torch, asked.dtype)
     with reading_words(asked.model):
         stages = plan(

@@ -13,6 +13,10 @@ class WrongWords(ValueError):
     """The command line cannot mean anything: exit status 2."""
 
 
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM): exit status 143."""
+
+
 def nearest(word: str, legal: Iterable[str]) -> str:
     """The end of an error message: the legal word that ``word`` was meant to be, or all of them.
 

@@ -9,6 +9,7 @@ from vdm.cli_parsing import (
     WrongWords,
     choice,
     describe_error,
+    nearest,
     number,
     number_or_pair,
     positive,
@@ -40,7 +41,7 @@ def parser() -> Parser:
         "--output",
         type=choice("video", "latents"),
         default="video",
-        help="video, or latents: not decoded, all in DIR/latents.safetensors",
+        help="video, or latents: not decoded, one .safetensors file per clip",
     )
     files.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
     _add_given(made.add_argument_group("given"))
@@ -126,21 +127,15 @@ def main(words: list[str]) -> None:
     with reading_words(*files):
         call = _call_arguments(asked)
     generate = load_model(asked)
-    if asked.output == "latents":
-        with reading_words(*files):
-            latents = generate(asked.prompts or None, output="latents", **call)
-        print(_write_latents(latents, asked.out))
-        return
     from vdm.pipelines import sample_to_folder
 
-    together = len(asked.prompts) if asked.noise else asked.batch_size
     with reading_words(*files):
         paths = sample_to_folder(
             generate,
             asked.prompts,
             asked.out,
             suffix=f".{asked.format}",
-            batch_size=max(1, together),
+            batch_size=asked.batch_size,
             **call,
         )
     for path in paths:
@@ -149,7 +144,7 @@ def main(words: list[str]) -> None:
 
 def _call_arguments(asked: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the generator, files read."""
-    skipped = {"model", "prompts", "out", "format", "output", "batch_size", *LOADING}
+    skipped = {"model", "prompts", "out", "format", "batch_size", *LOADING}
     call = {name: value for name, value in vars(asked).items() if name not in skipped}
     for name in ("image", "video"):
         if call[name] is not None and not call[name].is_file():
@@ -199,6 +194,7 @@ def load_model(asked: argparse.Namespace) -> Any:
     from vdm.pipelines import load
     from vdm.pretrained import bundled
 
+    check_device(asked.device)
     exists = Path(asked.model).exists() or asked.model in bundled()
     try:
         return load(asked.model, **{name: getattr(asked, name) for name in LOADING})
@@ -209,11 +205,19 @@ def load_model(asked: argparse.Namespace) -> Any:
         raise
 
 
-def _write_latents(latents: Any, folder: Path) -> Path:
-    """The latents of all clips in one file."""
-    from vdm.pretrained.loading import write_safetensors
+def check_device(name: str | None) -> None:
+    """Refuse a device that this machine does not have.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "latents.safetensors"
-    write_safetensors({"latents": latents.cpu().contiguous()}, path)
-    return path
+    Args:
+        name: What torch calls it; none is torch's default.
+
+    Raises:
+        WrongWords: If so.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        have = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise WrongWords(f"--device: got {name!r}, {nearest(str(name), have)}") from error

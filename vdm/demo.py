@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vdm.cli_parsing import Parser, positive, whole
+from vdm.cli_parsing import Parser, describe_error, positive, reading_words, whole
 
 NUM_STAGES = 5
 WORLD = "a clip of the embedded world"
@@ -29,7 +29,9 @@ def main(words: list[str]) -> int:
         The exit status.
     """
     asked = _parser().read(words)
-    demo = Demo(asked.model, asked.output, asked.seed)
+    with reading_words(asked.model):
+        demo = Demo(asked.model, asked.output, asked.seed)
+        demo.check(asked.prompt, asked.train_seconds)
     demo.words_to_video(asked.prompt)
     demo.continue_frame()
     real = demo.through_autoencoder(asked.real, asked.fetch)
@@ -84,6 +86,23 @@ class Demo:
         )
         output.mkdir(parents=True, exist_ok=True)
 
+    def check(self, prompts: list[str], seconds: int) -> None:
+        """Refuse now what would end the demo half-way.
+
+        Args:
+            prompts: Captions of the user.
+            seconds: Of training.
+
+        Raises:
+            ValueError: If the model does not read a caption, or there is a run where one is to be.
+        """
+        from vdm.demo_training import check_folder
+
+        if prompts:
+            self.generate.check_prompt(prompts)
+        if seconds:
+            check_folder(self.output / "training")
+
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Announce a stage and say how long it took."""
@@ -121,9 +140,11 @@ class Demo:
     def continue_frame(self) -> None:
         """Image to video: the first frame of a clip that the model never saw."""
         from vdm.pipelines.showcase import continue_frame
+        from vdm.world import SPLITS
 
         with self._stage("a first frame, continued"):
-            shown, truth = continue_frame(self.generate, index=self.seed, seed=self.seed)
+            index = self.seed % SPLITS["test-iid"]
+            shown, truth = continue_frame(self.generate, index, "test-iid", seed=self.seed)
             drift = float((shown.clip.frames[:, :, 0] - truth.frames[:, :, 0]).abs().mean())
             self.console.print(f"    {shown.prompt}\n    first frame kept within {drift:.3f} of 1")
             shown.clip.save(self.output / "clips" / "first_frame_continued.mp4")
@@ -165,11 +186,17 @@ class Demo:
             if not seconds:
                 self.console.print("    left out")
                 return
-            run = first_minute(self.model, real, self.output / "training", seconds)
+            self.report.section("A minute of training")
+            try:
+                run = first_minute(self.model, real, self.output / "training", seconds)
+            except (RuntimeError, ValueError, OSError) as error:
+                self.console.print(f"    {describe_error(error)}", markup=False)
+                self.report.note(describe_error(error))
+                return
             said = f"validation loss {run.said()}"
             self.console.print(f"    {said}")
             self.metrics["training"] = {"data": "real" if real else "world", "val_loss": run.losses}
-            self.report.section("A minute of training", f"On {run.data}: {said}.")
+            self.report.note(f"On {run.data}: {said}.")
             self.report.curve(run.losses, "step", "validation loss")
             self.report.clips(run.clips)
 
@@ -194,10 +221,11 @@ class Demo:
 
     def finish(self) -> None:
         """Write the page and say where it is."""
+        from vdm.data.block_store import write_text
+
         seconds = time.perf_counter() - self.begin
         self.metrics["seconds"]["all"] = round(seconds, 1)
-        text = json.dumps(self.metrics, indent=1)
-        (self.output / "metrics.json").write_text(text + "\n", encoding="utf-8")
+        write_text(self.output / "metrics.json", [json.dumps(self.metrics, indent=1)])
         page = self.report.save(self.output / "report.html")
         self.console.print(f"\nall of it, in {seconds:.0f} s:")
         self.console.print(f"[bold]{page}[/]", soft_wrap=True)

@@ -20,6 +20,8 @@ from vdm.pipelines.clip import Clip
 from vdm.pipelines.showcase import as_clip
 
 RECIPES = Path(__file__).parent
+NAME = "first-minute"
+"""What ``demo.yaml`` calls its model."""
 FOLDER_KEY = "--data.init_args.videos.init_args.folder"
 
 
@@ -54,13 +56,15 @@ def first_minute(
     Args:
         model: Whose autoencoder.
         real: Folder of real clips; None trains on the embedded world.
-        folder: Of the run; an earlier run of the demo in it is replaced.
+        folder: Of the run; an earlier run of the demo in it is replaced, no other.
         seconds: Training stops after so many.
         overrides: Further keys of the recipe, as on the command line.
 
     Raises:
         RuntimeError: If the run fails or ends before the first validation.
+        ValueError: If the folder holds another run.
     """
+    check_folder(folder)
     if (folder / "config.yaml").is_file():
         shutil.rmtree(folder)
     words = ["--config", str(RECIPES / "demo.yaml")]
@@ -86,6 +90,17 @@ def first_minute(
     first = torch.from_numpy(frames[0].copy()).movedim(-1, 0).float() / 255
     made = cast(Clip, generate(image=first, seed=0))
     return FirstMinute(data, losses, [("held out", as_clip(frames)), ("its first frame, on", made)])
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder with a run that the demo did not make.
+
+    Raises:
+        ValueError: If it holds one.
+    """
+    config = folder / "config.yaml"
+    if config.is_file() and f"name: {NAME}\n" not in config.read_text(encoding="utf-8"):
+        raise ValueError(f"{folder} holds a run that is not the demo's, expected another --output")
 
 
 def validation_losses(folder: Path) -> list[tuple[int, float]]:

@@ -48,8 +48,24 @@ def main(words: list[str]) -> int:
 
 def examine() -> list[Finding]:
     """Look at everything, in the order of the report."""
-    parts = (_machine, _packages, _processor, _gpu, _attention, _codecs, _models)
-    return [finding for part in parts for finding in part()]
+    parts: dict[str, Callable[[], Iterator[Finding]]] = {
+        "machine": _machine,
+        "packages": _packages,
+        "processor": _processor,
+        "gpu": _gpu,
+        "attention": _attention,
+        "video codecs": _codecs,
+        "bundled models": _models,
+    }
+    return [finding for name, part in parts.items() for finding in _looked(name, part)]
+
+
+def _looked(section: str, part: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What a part of the report says, up to a package that it needs and does not find."""
+    try:
+        yield from part()
+    except ImportError as error:
+        yield Finding(section, error.name or section, "missing", str(error))
 
 
 def report(findings: list[Finding]) -> str:

@@ -2,7 +2,6 @@
 
 import zipfile
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,6 @@ import torch
 
 from vdm.data import real_clips
 from vdm.utils.video_io import write_video
-
-FETCHED = Path(__file__).parents[2] / "outputs" / "real_clips"
 
 
 class CountedClips:
@@ -84,10 +81,7 @@ def offline_package(tmp_path, monkeypatch, make_video):
 
 
 @pytest.fixture
-def real_folder(request, tmp_path):
-    """Shards of real clips where they were fetched, otherwise of clips made here."""
-    if (FETCHED / "provenance.json").is_file():
-        return FETCHED
-    request.getfixturevalue("offline_package")
+def real_folder(offline_package, tmp_path):
+    """Shards of clips made here, in the place of those that are fetched."""
     real_clips.fetch(tmp_path / "shards")
     return tmp_path / "shards"

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdm.data.clip_cache import ClipCache, build_clip_cache, describe_source, open_clip_cache
+from vdm.data.block_store import find_store
+from vdm.data.clip_cache import ClipCache, build_clip_cache, describe_source
 
 KILLED = """
 import os, signal, sys
@@ -28,6 +29,10 @@ class Clips:
 
 build_clip_cache(Clips(), sys.argv[1], block_size=3, progress=False)
 """
+
+
+def found(source, root):
+    return find_store(root, "clips", describe_source(source))
 
 
 def build(source, root, **kwargs):
@@ -73,8 +78,8 @@ def test_pickles_as_a_path(make_clips, tmp_path):
 )
 def test_any_difference_is_a_miss(make_clips, tmp_path, change):
     build(make_clips(), tmp_path)
-    assert open_clip_cache(make_clips(), tmp_path) is not None
-    assert open_clip_cache(make_clips(**change), tmp_path) is None
+    assert found(make_clips(), tmp_path) is not None
+    assert found(make_clips(**change), tmp_path) is None
 
 
 def test_renderer_that_changed_without_saying_so_is_a_miss(make_clips, tmp_path):
@@ -84,7 +89,7 @@ def test_renderer_that_changed_without_saying_so_is_a_miss(make_clips, tmp_path)
             return frames + np.uint8(1), caption
 
     build(make_clips(), tmp_path)
-    assert open_clip_cache(Brighter(), tmp_path) is None
+    assert found(Brighter(), tmp_path) is None
 
 
 @pytest.mark.parametrize("harm", ["truncate", "no_meta", "half_meta", "description", "empty"])
@@ -107,7 +112,7 @@ def test_damaged_folder_is_rebuilt(make_clips, tmp_path, harm):
             path.unlink()
     with pytest.raises(ValueError, match=r"store|key|rows"):
         ClipCache(folder)
-    assert open_clip_cache(make_clips(), tmp_path) is None
+    assert found(make_clips(), tmp_path) is None
     assert build(make_clips(), tmp_path).clip(7)[0].max() == 7
 
 
@@ -123,7 +128,7 @@ def test_changed_pixels_are_found_by_verify(make_clips, tmp_path):
 def test_killed_build_is_no_cache_and_goes_on_where_it_stopped(make_clips, tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path), "7"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    assert open_clip_cache(make_clips(), tmp_path) is None
+    assert found(make_clips(), tmp_path) is None
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and path.suffix != ".partial"]
     source = make_clips()
     cache = build(source, tmp_path, block_size=3)
@@ -164,7 +169,7 @@ def test_clip_of_another_shape_is_refused(make_clips, tmp_path):
 
     with pytest.raises(ValueError, match=r"clip 4: got shape \(4, 4, 6, 3\)"):
         build(Odd(), tmp_path)
-    assert open_clip_cache(make_clips(), tmp_path) is None
+    assert found(make_clips(), tmp_path) is None
 
 
 def test_empty_source_is_refused(make_clips, tmp_path):

@@ -126,6 +126,25 @@ def test_other_batches_than_those_of_the_checkpoint_are_refused(make_data, tmp_p
         train(make_data(batch_size=4), 4, tmp_path, resume=checkpoint)
 
 
+@pytest.mark.parametrize("change", [{"num_ranks": 2}, {"num_samples": 12}, {"seed": 1}])
+def test_what_a_checkpoint_counts_must_be_the_same(make_data, change):
+    data = make_data()
+    data.train_dataloader()
+    stored = data.state_dict()
+    (name,) = change
+
+    def go_on():
+        again = make_data()
+        again.load_state_dict({**stored, **change})
+        again.train_dataloader()
+
+    with pytest.raises(ValueError, match=rf"{name}=\d+, expected {change[name]} as in the"):
+        go_on()
+    older = make_data()
+    older.load_state_dict({"position": 2, "batch_size": 3, "seed": 0})
+    assert older.train_dataloader().batch_sampler.start() == 2
+
+
 def test_validation_goes_through_all_clips_in_order(make_data):
     batches = list(make_data().val_dataloader())
     assert [i for batch in batches for i in batch["index"].tolist()] == list(range(11))
@@ -220,6 +239,12 @@ def test_real_latents_come_in_batches(real_folder, tmp_path):
     data = RealLatents(videos, Encoder(), batch_size=4, cache_dir=str(tmp_path / "cache"))
     assert next(iter(data.train_dataloader()))["latents"].shape == (4, 5, 4, 8, 8)
     assert sum(len(batch["index"]) for batch in data.val_dataloader()) == 5
+
+
+def test_windows_have_no_batches_of_their_own(real_folder):
+    videos = RealVideos(str(real_folder), size=16, num_frames=4, batch_size=8)
+    with pytest.raises(ValueError, match=r"got videos\.batch_size=8, nothing reads it"):
+        RealLatents(videos)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Packages become shards once; windows of the shards are addressed by (seed, index)."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -40,6 +41,17 @@ def test_second_fetch_downloads_nothing_and_mends_what_is_missing(offline_packag
     (tmp_path / "shards" / "phone.npy").unlink()
     assert fetch(tmp_path / "shards") == ["phone", "street"]
     assert len(offline_package) == 2
+
+
+def test_processes_that_fetch_at_once_write_different_files(offline_package, tmp_path, monkeypatch):
+    written = []
+    make = np.lib.format.open_memmap
+    monkeypatch.setattr(
+        np.lib.format, "open_memmap", lambda path, **kw: written.append(path) or make(path, **kw)
+    )
+    fetch(tmp_path / "shards")
+    assert len(written) == 2
+    assert all(f".{os.getpid()}." in path.name for path in written)
 
 
 def test_clip_with_another_checksum_is_refused(offline_package, tmp_path, monkeypatch, capsys):

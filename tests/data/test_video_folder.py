@@ -83,6 +83,12 @@ def test_windows_at_a_rate_stay_inside(folder):
     assert all(frames == list(range(frames[0], frames[0] + 8, 2)) for frames in seen)
 
 
+def test_a_file_that_just_lasts_long_enough_has_one_clip(tmp_path, make_video):
+    make_video(tmp_path / "short.mkv", num_frames=4, fps=10.0)
+    data = open_folder(tmp_path, fps=10.0)
+    assert [numbers(data[key]) for key in range(3)] == [[0, 1, 2, 3]] * 3
+
+
 def test_parts_are_disjoint_and_together_everything(tmp_path, make_video):
     for number in range(12):
         make_video(tmp_path / f"{number}.mkv", num_frames=4)

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from tiny_model import make_parts
@@ -10,6 +11,7 @@ from vdm.diffusion import samplers
 from vdm.models.dit import VideoDiT
 from vdm.pipelines import Generator, sample_to_folder
 from vdm.pipelines.generate import slug
+from vdm.pretrained.loading import read_safetensors
 from vdm.pretrained.parts import Parts
 from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise
@@ -168,6 +170,9 @@ def test_the_envelope_warns_once_and_says_what_it_is():
         ({"prompt": "a circle red moves left"}, "got 'circle' as word 2, expected red, .* prompt"),
         ({"height": 18}, "height=18, expected a multiple of 8; nearest: 16"),
         ({"width": 1}, "width=1, expected a multiple of 8; nearest: 8"),
+        ({"height": 0}, "height=0, expected a multiple of 8; nearest: 8"),
+        ({"width": 0}, "width=0, expected a multiple of 8; nearest: 8"),
+        ({"prompt": []}, "got 0 for prompt, expected at least 1"),
         ({"num_frames": 0}, "num_frames=0, expected at least 1"),
         ({"seconds": -1.0}, "seconds=-1, expected more than 0"),
         ({"fps": 0.0}, "fps=0"),
@@ -176,6 +181,7 @@ def test_the_envelope_warns_once_and_says_what_it_is():
         ({"guidance_scale": (1.0, 2.0, 3.0)}, "3 guidance scales, expected one, or two"),
         ({"sampler": "eular"}, "sampler 'eular', expected one of ancestral, .*nearest: euler"),
         ({"sampler": "_eps"}, "sampler '_eps'"),
+        ({"sampler": ""}, "sampler ''"),
         ({"output": "pixels"}, "output='pixels', expected 'video' or 'latents'"),
         ({"seed": [1, 2, 3], "prompt": [RED, BLUE]}, "2 for prompt, expected 1 or 3"),
         ({"noise": torch.zeros(1, 3, 3, 4, 5)}, r"noise of shape \(1, 3, 3, 4, 5\), expected"),
@@ -194,6 +200,11 @@ def test_misuse_is_one_line_that_says_what_was_expected(generate, asked, message
 def test_seeds_are_whole_numbers(generate):
     with pytest.raises(TypeError, match="seed True"):
         generate([RED, BLUE], seed=[1, True], **LATENTS)
+    with pytest.raises(TypeError, match="seed True"):
+        generate(RED, seed=True, **LATENTS)
+    ours = generate([RED, BLUE], seed=3, **LATENTS)
+    assert torch.equal(generate([RED, BLUE], seed=np.int64(3), **LATENTS), ours)
+    assert torch.equal(generate([RED, BLUE], seed=[np.int64(3), 4], **LATENTS), ours)
 
 
 def test_an_autoencoder_alone_cannot_generate(generate):
@@ -213,6 +224,7 @@ def test_labels_are_dropped_for_guidance():
     generate = Generator(make_parts(text_encoder=None, network=network))
     asked = {"steps": 1, "seed": 0, **LATENTS}
     conditional = generate(cond={"label": [2]}, guidance_scale=1.0, **asked)
+    assert torch.equal(generate(cond={"label": 2}, guidance_scale=1.0, **asked), conditional)
     nothing = generate(cond={"label": [4]}, guidance_scale=1.0, **asked)
     guided = generate(cond={"label": [2]}, guidance_scale=3.0, **asked)
     assert torch.allclose(guided, nothing + 3 * (conditional - nothing), atol=1e-4)
@@ -271,6 +283,27 @@ def test_files_are_named_after_prompt_and_seed(generate, tmp_path):
     assert (first - second).abs().max() <= 1
 
 
+def test_latents_become_a_file_each_that_says_what_they_are_of(generate, tmp_path):
+    asked = {"steps": 1, **LATENTS}
+    paths = sample_to_folder(generate, [RED, BLUE], tmp_path, seed=6, batch_size=1, **asked)
+    expected = generate([RED, BLUE], seed=6, **asked)
+    for k, (path, prompt) in enumerate(zip(paths, (RED, BLUE), strict=True)):
+        tensors, about = read_safetensors(path)
+        torch.testing.assert_close(tensors["latents"], expected[k : k + 1], atol=1e-5, rtol=0)
+        assert about == {"prompt": prompt, "seed": str(6 + k)}
+
+
+@pytest.mark.parametrize("prompts", [[], [RED], [RED, BLUE, RED]])
+def test_every_clip_has_its_own_part_of_the_noise(generate, tmp_path, prompts):
+    noise = torch.randn(3, 3, 3, 4, 6)
+    asked = {"steps": 1, "noise": noise, **LATENTS}
+    paths = sample_to_folder(generate, prompts, tmp_path, seed=0, batch_size=2, **asked)
+    assert len(set(paths)) == 3
+    made = torch.cat([read_safetensors(path)[0]["latents"] for path in paths])
+    expected = generate(prompts if len(prompts) == 3 else (prompts or [""])[0], **asked)
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
+
+
 def test_file_names_are_safe_and_distinct():
     long = "a red circle moves left and " * 4
     assert slug("../A Red, circle!") == "a-red-circle"
@@ -283,8 +316,9 @@ def test_sampling_to_files_refuses_what_makes_none(generate, tmp_path):
     for asked, message in [
         ({"suffix": ".avi"}, "suffix '.avi'"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"output": "latents"}, "latents have no file format"),
+        ({"output": "latent"}, "output='latent'"),
+        ({"noise": torch.zeros(3, 3, 3, 4, 6), "prompts": [RED, BLUE]}, "got 2 for prompts"),
     ]:
         with pytest.raises(ValueError, match=message):
-            sample_to_folder(generate, [RED], tmp_path, **asked)
+            sample_to_folder(**{"model": generate, "prompts": [RED], "out": tmp_path, **asked})
     assert list(tmp_path.iterdir()) == []

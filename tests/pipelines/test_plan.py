@@ -82,7 +82,7 @@ def test_longer_clips_cost_more_and_guidance_doubles_the_calls(description):
     assert long["decoder"].flops > short["decoder"].flops
     assert stages(description, guidance_scale=1.0)["network"].num_calls == 4
     assert short["network"].num_calls == 8
-    assert stages(description, sampler="heun", steps=3)["network"].num_calls == 12
+    assert stages(description, sampler="heun", steps=3)["network"].num_calls == 2 * (2 * 3 - 1)
 
 
 def test_half_the_bytes_per_number_is_half_the_memory(description):
@@ -101,7 +101,15 @@ def test_decoding_in_chunks_takes_less_memory(description):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [({"height": 33}, "nearest: 32"), ({"num_frames": 0}, "at least 1"), ({"steps": 0}, "steps=0")],
+    [
+        ({"height": 33}, "nearest: 32"),
+        ({"height": 0}, "height=0, expected"),
+        ({"width": 0}, "width=0, expected"),
+        ({"num_frames": 0}, "at least 1"),
+        ({"steps": 0}, "steps=0"),
+        ({"sampler": "eulr"}, "sampler 'eulr', .*nearest: euler"),
+        ({"sampler": ""}, "sampler ''"),
+    ],
 )
 def test_sizes_that_the_model_cannot_make_are_refused(description, arguments, said):
     with pytest.raises(ValueError, match=said):
@@ -114,9 +122,12 @@ def test_a_model_without_network_is_refused(parts):
         plan(only)
 
 
-def test_descriptions_are_read_from_folders_and_refused_elsewhere(parts, tmp_path):
+def test_descriptions_are_read_from_models_and_refused_elsewhere(parts, description, tmp_path):
     write_folder(parts, tmp_path / "tiny")
     assert read_description(tmp_path / "tiny")["name"] == "tiny"
+    checkpoint = {"vdm": json.dumps(description), "state_dict": {}}
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    assert read_description(tmp_path / "last.ckpt") == description
     with pytest.raises(FileNotFoundError, match="expected a path or one of"):
         read_description("no-such-model")
     with pytest.raises(ValueError, match="no description"):
@@ -152,3 +163,5 @@ def test_the_command_prints_the_same_numbers(parts, description, tmp_path, capsy
     assert main(["plan", "no-such-model"]) == 2
     assert main([*words, "--height", "33"]) == 2
     assert "nearest: 32" in capsys.readouterr().err
+    assert main([*words, "--device", "cpuu"]) == 2
+    assert "--device: got 'cpuu', nearest cpu" in capsys.readouterr().err

@@ -1,8 +1,10 @@
 """A report is one file, says what it is told and nothing else."""
 
+import os
 import re
 from html.parser import HTMLParser
 
+import pytest
 import torch
 
 from vdm.pipelines.clip import Clip
@@ -45,6 +47,19 @@ def test_a_page_needs_no_other_file_and_is_well_formed(tmp_path):
         assert said in page
     assert "1.500" in page
     assert "0.750" in page
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def full(descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        Report("new").save(path)
+    assert path.read_text() == "old"
 
 
 def test_nothing_is_drawn_from_one_point():

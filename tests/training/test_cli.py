@@ -1,9 +1,12 @@
 """Words become a run in one folder; wrong ones become one line."""
 
 import json
+import logging
+import signal
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from safetensors import safe_open
 
 from vdm import cli
@@ -13,7 +16,7 @@ from vdm.pretrained.layout import write_folder
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.sources import read
 from vdm.training.averaging import EMA
-from vdm.training.cli import build, main
+from vdm.training.cli import _quiet, build, main
 from vdm.training.diffusion_module import DiffusionModule
 
 
@@ -89,6 +92,8 @@ def test_the_stored_recipe_makes_the_same_run(run, cache, tmp_path):
 def test_a_folder_that_holds_a_run_is_refused(run, smoke):
     with pytest.raises(WrongWords, match="holds a run, expected --resume or another --output"):
         fit(smoke, run)
+    with pytest.raises(WrongWords, match="holds a run"):
+        build([smoke[0].removeprefix("--config=")], smoke[1:], run)
 
 
 def test_a_complete_run_resumed_changes_nothing(run, smoke):
@@ -100,9 +105,14 @@ def test_a_complete_run_resumed_changes_nothing(run, smoke):
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_a_run_can_be_looked_at(run, smoke, command, capsys):
+    stale = run / "predictions" / "batch-000099-0.safetensors"
+    if command == "predict":
+        stale.parent.mkdir(exist_ok=True)
+        stale.write_bytes(b"of a call with more batches")
     before = set(run.rglob("*.*"))
-    assert main([command, *smoke, f"--output={run}"]) == 0
+    assert main([command, *smoke, f"--output={run}", "--resume"]) == 0
     written = sorted(set(run.rglob("*.*")) - before)
+    assert stale.exists() is False
     if command == "predict":
         shapes = [tuple(tensors(path)[0]["predictions"].shape) for path in written]
         assert shapes == [(4, 3, 5, 16, 16), (2, 3, 5, 16, 16)]
@@ -126,6 +136,13 @@ WRONG = {
     "--trainer.max_steps=many": "trainer.max_steps: Expected a int. Got value: many",
     "--model.num_bins=0": "got num_bins=0, expected at least 1",
     "--resum": "got resum, nothing reads it; nearest resume",
+    "--model=DiffusionModul": "model: got 'DiffusionModul', nearest DiffusionModule",
+    "--data=ShapesClip": "data: got 'ShapesClip', nearest ShapesClips",
+    "--trainer.callbacks=EMAA": "trainer.callbacks: got 'EMAA', nearest EMA",
+    "--trainer.plugins=Nonsense": "trainer.plugins: got 'Nonsense', expected the path of a class",
+    "--trainer.default_root_dir=there": "got trainer.default_root_dir=there, expected --output",
+    "--model.defaults.height=32": "got defaults.height=32, nothing reads it",
+    "--model.init_args.start=nowhere.ckpt": "no file or folder nowhere.ckpt",
 }
 
 
@@ -156,6 +173,78 @@ def test_an_overlay_states_only_what_differs(smoke, tmp_path):
     assert data.batch_size == 4
     assert trainer.max_steps == 6
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_may_have_another_bar_or_none(smoke, tmp_path):
+    recipe, words = smoke[0].removeprefix("--config="), smoke[1:]
+    theirs = "--trainer.callbacks+=lightning.pytorch.callbacks.TQDMProgressBar"
+    for word, names in {
+        "--trainer.enable_progress_bar=false": [],
+        theirs: ["TQDMProgressBar"],
+        "--trainer.max_steps=6": ["ProgressBar"],
+    }.items():
+        _, _, trainer = build([recipe], [*words, word], tmp_path / "run")
+        bars = [c for c in trainer.callbacks if isinstance(c, ProgressBar)]
+        assert [type(bar).__name__ for bar in bars] == names
+
+
+def test_a_recipe_may_have_another_logger_or_none(smoke, tmp_path):
+    recipe, words = smoke[0].removeprefix("--config="), smoke[1:]
+    theirs = f"{{class_path: CSVLogger, init_args: {{save_dir: {tmp_path / 'mine'}}}}}"
+    for value, names in {
+        "false": [],
+        "true": ["TensorBoardLogger", "CSVLogger"],
+        theirs: ["CSVLogger"],
+    }.items():
+        _, _, trainer = build([recipe], [*words, f"--trainer.logger={value}"], tmp_path / "run")
+        assert [type(logger).__name__ for logger in trainer.loggers] == names
+    assert trainer.loggers[0].save_dir == str(tmp_path / "mine")
+
+
+def test_the_stored_recipe_is_one_file_whatever_it_was_made_of(smoke, tmp_path):
+    part = tmp_path / "part.yaml"
+    part.write_text("{max_steps: 1, max_epochs: -1, enable_model_summary: false}")
+    words = [smoke[0], f"--trainer={part}", *smoke[5:]]
+    assert main(["fit", *words, f"--output={tmp_path / 'run'}"]) == 0
+    assert not (tmp_path / "run" / "part.yaml").exists()
+    assert "max_steps: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_run_that_is_stopped_says_so(smoke, tmp_path, monkeypatch, capsys, number, status, said):
+    def stop(self, batch: dict, batch_idx: int) -> None:
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(DiffusionModule, "on_train_batch_start", stop)
+    assert cli.main(["fit", *smoke, f"--output={tmp_path / 'run'}"]) == status
+    assert capsys.readouterr().err.splitlines()[-1] == f"vdm fit: {said}"
+
+
+def test_every_row_of_the_table_is_on_disk_at_once(smoke, tmp_path, monkeypatch):
+    table = tmp_path / "run" / "logs" / "csv" / "version_0" / "metrics.csv"
+    seen = []
+    monkeypatch.setattr(
+        DiffusionModule,
+        "on_train_batch_start",
+        lambda self, batch, batch_idx: seen.append(rows(table)),
+    )
+    assert fit(smoke, tmp_path / "run") == 0
+    assert seen == [0, 0, 1, 1, 3, 3]  # after steps 2 and 4, and a validation
+
+
+def rows(table):
+    return len(table.read_text().splitlines()) - 1 if table.exists() else 0
+
+
+def test_a_failure_leaves_the_loggers_as_they_were():
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = [logging.getLogger(name).level for name in names]
+    with pytest.raises(RuntimeError), _quiet():
+        raise RuntimeError
+    assert [logging.getLogger(name).level for name in names] == levels
 
 
 def test_shared_values_are_linked(smoke, tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from vdm.autoencoder.vae import VideoVAE
 from vdm.conditioning.dropout import ConditionDropout
-from vdm.conditioning.frames import FirstFrames
+from vdm.conditioning.frames import FirstFrames, Mixture, NoFrames
 from vdm.conditioning.text import WordTextEncoder
 from vdm.diffusion import DenoisingLoss, LinearPath, Velocity
 from vdm.models.dit import VideoDiT
@@ -75,8 +75,9 @@ def test_it_overfits_one_clip():
     assert validate(module, [batch])["val/loss"][0] < 0.3 * before
 
 
-def test_the_validation_table_does_not_depend_on_batches_or_on_the_seed_of_the_run():
-    module = tiny().eval()
+@pytest.mark.parametrize("frames", [None, Mixture([NoFrames(), FirstFrames()], [0.5, 0.5])])
+def test_the_validation_table_does_not_depend_on_batches_or_on_the_seed_of_the_run(frames):
+    module = tiny(frames=frames).eval()
     torch.nn.init.normal_(module.network.final.linear.weight)
     batch = batch_of(5)
     whole = validate(module, [batch])
@@ -182,6 +183,11 @@ def test_the_description_builds_the_same_parts():
     assert parts.defaults.steps == 7
     assert parts.name == "tiny"
     assert parts.describe() == module.parts().describe()
+
+
+def test_a_shape_that_the_data_decide_is_refused():
+    with pytest.raises(ValueError, match=r"got defaults\.num_frames=9, nothing reads it"):
+        tiny(defaults=Defaults(num_frames=9))
 
 
 def test_losses_need_at_least_one_bin():

@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -68,8 +69,14 @@ def test_resume_starts_where_there_is_nothing(smoke, tmp_path):
 def test_other_batches_than_before_are_refused(smoke, tmp_path):
     run = tmp_path / "run"
     assert main(["fit", *smoke, f"--output={run}"]) == 0
-    with pytest.raises(ValueError, match=r"got data\.batch_size=3, expected 4"):
-        main(["fit", *smoke, f"--output={run}", "--resume", "--data.batch_size=3"])
+    stored = (run / "config.yaml").read_bytes()
+    for word, said in {
+        "--data.batch_size=3": r"got data\.batch_size=3, expected 4",
+        "--data.shapes.num_train=13": "got num_samples=13, expected 12",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            main(["fit", *smoke, f"--output={run}", "--resume", "--trainer.max_steps=8", word])
+        assert (run / "config.yaml").read_bytes() == stored
 
 
 @pytest.mark.slow
@@ -90,7 +97,7 @@ def test_the_smoke_recipe_survives_being_killed(tmp_path, cache, monkeypatch):
     reference.join()
     assert reference.exitcode == 0
 
-    moments = random.Random(0)
+    moments, statuses = random.Random(0), []
     for number in range(4):
         before = checkpoints(killed)
         process = start(killed)
@@ -99,9 +106,11 @@ def test_the_smoke_recipe_survives_being_killed(tmp_path, cache, monkeypatch):
         process.join(moments.uniform(0, 0.5))
         process.kill()  # SIGKILL: nothing is cleaned up
         process.join()
+        statuses.append(process.exitcode)
         if number == 2:
             newest = max(checkpoints(killed))
             newest.write_bytes(newest.read_bytes()[:5000])
+    assert -signal.SIGKILL in statuses  # not all were done before
     last = start(killed)
     last.join()
     assert last.exitcode == 0

@@ -24,6 +24,32 @@ def test_a_run_with_samples_ends_like_one_without(smoke, tmp_path):
         assert picture.n_frames == 5
 
 
+def test_what_cannot_be_sampled_is_found_before_the_first_step(smoke, tmp_path):
+    run = tmp_path / "run"
+
+    def fit(prompts, *words):
+        grid = f"{{class_path: SampleGrid, init_args: {{prompts: [{prompts}]}}}}"
+        words = [f"--trainer.callbacks+={grid}", f"--output={run}", *words]
+        return main(["fit", *smoke, *words])
+
+    with pytest.raises(ValueError, match="unknown word 'mauve'"):
+        fit("a mauve circle grows.")
+    with pytest.raises(ValueError, match="takes no prompt"):
+        fit("a red circle grows.", "--model.text_encoder=null")
+    assert fit("a red circle grows.") == 0  # the failed ones do not stand in the way
+
+
+def test_a_step_of_several_batches_is_sampled_once(smoke, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        SampleGrid, "sample", lambda self, trainer, module: seen.append(trainer.global_step)
+    )
+    grid = "--trainer.callbacks+={class_path: SampleGrid, init_args: {every_n_steps: 2}}"
+    words = [*smoke, grid, "--trainer.accumulate_grad_batches=3"]
+    assert main(["fit", *words, f"--output={tmp_path}"]) == 0
+    assert seen == [2, 4, 6]
+
+
 def test_a_grid_has_a_row_per_clip():
     clips = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1, 1)
     clips = np.broadcast_to(clips, (2, 16, 3, 5, 3)) + np.arange(16, dtype=np.uint8).reshape(

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from vdm.data.block_store import BlockStore, build_store, find_store
+from vdm.data.block_store import BlockStore, build_store
 
 CACHE_VERSION = 1
 """Raised when the meaning of what is stored changes."""
@@ -118,12 +118,6 @@ class _DrawClips:
                 expected = clips[0].shape
                 raise ValueError(f"clip {index}: got shape {clip.shape}, expected {expected}")
         return np.stack(clips), list(captions)
-
-
-def open_clip_cache(source: ClipSource, root: str | Path = "outputs/cache") -> ClipCache | None:
-    """The finished cache of a source, or nothing: a mismatch of any kind is a miss."""
-    store = find_store(root, "clips", describe_source(source))
-    return None if store is None else ClipCache(store.folder)
 
 
 def build_clip_cache(

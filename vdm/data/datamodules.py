@@ -8,6 +8,7 @@ sequence between ranks.
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,8 @@ class BatchesModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self._resumed_at = 0
+        self._num_samples: int | None = None
+        self._stored: dict[str, Any] = {}
 
     @abstractmethod
     def train_dataset(self) -> Dataset[Any]:
@@ -102,30 +105,51 @@ class BatchesModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in."""
-        return {"position": self.position, "batch_size": self.batch_size, "seed": self.seed}
+        return {
+            "position": self.position,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "num_ranks": self._place()[1],
+            "num_samples": self._num_samples,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint was written.
+        """Go on where a checkpoint was written. How many samples it had is checked with the loader.
 
         Raises:
             ValueError: If the checkpoint counts other batches than these.
         """
-        for name in ("batch_size", "seed"):
-            if state_dict[name] != getattr(self, name):
-                raise ValueError(
-                    f"got data.{name}={getattr(self, name)}, expected {state_dict[name]} as in the "
-                    "checkpoint: a resumed run goes through the same batches"
-                )
+        self._stored = state_dict
+        self._check_stored("data.batch_size", self.batch_size)
+        self._check_stored("data.seed", self.seed)
+        self._check_stored("num_ranks", self._place()[1])
         self._resumed_at = state_dict["position"]
 
+    def _check_stored(self, name: str, value: int) -> None:
+        """Compare with the checkpoint; what an older one does not say is not checked."""
+        expected = self._stored.get(name.removeprefix("data."))
+        if expected is not None and expected != value:
+            raise ValueError(
+                f"got {name}={value}, expected {expected} as in the checkpoint: a resumed run goes "
+                "through the same batches"
+            )
+
+    def _place(self) -> tuple[int, int]:
+        """Number of this process, and how many train together."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def train_dataloader(self) -> DataLoader[Any]:
-        """Endless shuffled batches from the current position on."""
+        """Endless shuffled batches from the current position on.
+
+        Raises:
+            ValueError: If the checkpoint that the run goes on from had another number of samples.
+        """
         data = self.train_dataset()
-        rank, num_ranks = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
+        rank, num_ranks = self._place()
+        self._num_samples = len(data)  # type: ignore[arg-type]
+        self._check_stored("num_samples", self._num_samples)
         batches = ShuffledBatches(
-            len(data),  # type: ignore[arg-type]
+            self._num_samples,
             self.batch_size,
             self.seed,
             start=lambda: self.position,
@@ -336,13 +360,16 @@ class RealLatents(BatchesModule):
     The encoder is found as for :class:`ShapesLatents`.
 
     Args:
-        videos: Which windows; its batches are not used.
+        videos: Which windows; it makes no batches itself.
         autoencoder: Encodes clips; none asks the module that is being trained.
         batch_size: Windows per batch and process.
         num_workers: Processes that read ahead.
         seed: Chooses the order of windows.
         dtype: Type that latents are stored in; batches are float32.
         cache_dir: Folder of all caches.
+
+    Raises:
+        ValueError: If the videos ask for batches of their own.
     """
 
     def __init__(
@@ -356,6 +383,10 @@ class RealLatents(BatchesModule):
         cache_dir: str = "outputs/cache",
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
+        for name in ("batch_size", "num_workers"):
+            usual = inspect.signature(RealVideos).parameters[name].default
+            if (value := getattr(videos, name)) != usual:
+                raise ValueError(f"got videos.{name}={value}, nothing reads it; nearest {name}")
         self.videos = videos
         self.autoencoder = autoencoder
         self.dtype = dtype

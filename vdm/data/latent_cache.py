@@ -65,11 +65,6 @@ class LatentCache:
         """One caption per row."""
         return [caption for caption, _ in self.store.notes]
 
-    @property
-    def clip_indices(self) -> list[int]:
-        """The clip that each row was encoded from."""
-        return [index for _, index in self.store.notes]
-
     def __len__(self) -> int:
         return len(self.latents)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -202,7 +203,8 @@ def _write_shard(path: Path, clip: PackagedClip, folder: Path) -> dict[str, Any]
         scale = min(1.0, SHORT_SIDE / min(height, width))
         reader.size = (round(height * scale), round(width * scale))
         shape = (len(reader), *reader.size, 3)
-        shard, temporary = folder / f"{clip.name}.npy", folder / f".{clip.name}.tmp.npy"
+        shard = folder / f"{clip.name}.npy"
+        temporary = folder / f".{clip.name}.{os.getpid()}.tmp.npy"
         frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         for start in range(0, len(reader), 64):
             block = range(start, min(start + 64, len(reader)))

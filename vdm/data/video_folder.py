@@ -78,7 +78,7 @@ class VideoFolder(Dataset[ClipSample]):
         """Numbers of the frames of a sample."""
         times = reader.index.times
         step = 1 / self.fps if self.fps else 0.0
-        last = times[-1] - (self.num_frames - 1) * step
+        last = times[-1] - (self.num_frames - 1 - 2e-6) * step  # no less forgiving than _fits
         starts = len(reader) - self.num_frames + 1 if not step else sum(t <= last for t in times)
         start = 0 if self.seed is None else Words("start", self.seed, epoch, name).below(starts)
         if not step:

@@ -29,6 +29,7 @@ from vdm.pipelines.request import (
     named,
     time_grid_for,
 )
+from vdm.pretrained.loading import write_safetensors
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning, Denoise
 from vdm.utils.rng import SampleNoise
@@ -138,7 +139,7 @@ class Generator:
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
         sampler: str | None = None,
-        seed: int | Sequence[int] | None = None,
+        seed: inputs.Seed | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,
         decode_frames: int | None = None,
         output: str = "video",
@@ -181,13 +182,14 @@ class Generator:
         if output not in ("video", "latents"):
             raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
         defaults, geometry = self.parts.defaults, self.geometry
-        height, width = height or defaults.height, width or defaults.width
+        height = defaults.height if height is None else height
+        width = defaults.width if width is None else width
         geometry.check_pixels(height=height, width=width)
         grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
         geometry.check_frames(grid)
         steps = check_steps(defaults.steps if steps is None else steps)
         scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
-        sampler = sampler or defaults.sampler
+        sampler = defaults.sampler if sampler is None else sampler
         sample = named(samplers, sampler, "sampler")
         self._warn_outside(grid, height, width)
 
@@ -196,7 +198,7 @@ class Generator:
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
-            seed=None if seed is None or isinstance(seed, int) else len(seed),
+            seed=inputs.length_of(seed),
             noise=inputs.length_of(noise),
             given=None if given is None else len(given[0]),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
@@ -288,6 +290,18 @@ class Generator:
             name: inputs.repeat_to(torch.as_tensor(value), batch) for name, value in found.items()
         }
         return Conditioning(**rows).to(self.device).to(self.dtype)
+
+    @torch.no_grad()
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Find out, before anything else is computed, whether the model reads a prompt.
+
+        Args:
+            prompt: As for a call.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        self._encode_prompt(prompt)
 
     def _encode_prompt(self, prompt: Prompt | None) -> dict[str, Tensor]:
         """The text fields of the conditioning."""
@@ -387,7 +401,9 @@ def sample_to_folder(
     *,
     suffix: str = ".mp4",
     batch_size: int = 8,
-    seed: int | Sequence[int] | None = None,
+    seed: inputs.Seed | None = None,
+    noise: Float[Tensor, "b c t h w"] | None = None,
+    output: str = "video",
     **arguments: Any,
 ) -> list[Path]:
     """Generate one clip per prompt, in batches, into files named after prompt and seed.
@@ -399,6 +415,9 @@ def sample_to_folder(
         suffix: Format, see :meth:`Clip.save`.
         batch_size: Clips generated together; it changes nothing about them.
         seed: As in :meth:`Generator.__call__`: clip ``k`` uses ``seed + k``.
+        noise: Initial latents: one for every clip, or for each its own. With one prompt or none
+            there are as many clips.
+        output: ``"video"``, or ``"latents"``: not decoded, in ``.safetensors`` files.
         arguments: Further arguments of :meth:`Generator.__call__`, the same for every clip.
 
     Returns:
@@ -411,21 +430,34 @@ def sample_to_folder(
         raise ValueError(f"got suffix {suffix!r}, expected one of {', '.join(SUFFIXES)}")
     if batch_size < 1:
         raise ValueError(f"got batch_size={batch_size}, expected at least 1")
-    if arguments.get("output", "video") != "video":
-        raise ValueError("got output='latents', expected 'video': latents have no file format")
     from vdm.pipelines.load import load
 
     generate = model if isinstance(model, Generator) else load(model)
     texts: list[str | None] = list(prompts) or [None]
+    if noise is not None and len(texts) == 1:
+        texts = texts * len(noise)
+    inputs.common_batch(prompts=len(texts), noise=inputs.length_of(noise))
     seeds = inputs.seeds_for(seed, len(texts))
     paths: list[Path] = []
     for start in range(0, len(texts), batch_size):
-        chunk = texts[start : start + batch_size]
-        prompt = None if chunk[0] is None else [text or "" for text in chunk]
-        clip = generate(prompt, seed=seeds[start : start + batch_size], **arguments)
-        for text, number, one in zip(chunk, seeds[start:], clip, strict=False):
-            paths.append(one.save(Path(out) / f"{slug(text)}_seed{number}{suffix}"))
+        some = slice(start, start + batch_size)
+        prompt = None if texts[0] is None else [text or "" for text in texts[some]]
+        eps = noise if noise is None or len(noise) == 1 else noise[some]
+        made = generate(prompt, seed=seeds[some], noise=eps, output=output, **arguments)
+        for k, (text, number) in enumerate(zip(texts[some], seeds[some], strict=True)):
+            path = Path(out) / f"{slug(text)}_seed{number}{suffix}"
+            if isinstance(made, Clip):
+                paths.append(made[k].save(path))
+            else:
+                paths.append(_save_latents(made[k : k + 1], path, text, number))
     return paths
+
+
+def _save_latents(latents: Tensor, path: Path, prompt: str | None, seed: int) -> Path:
+    """One clip's latents in a file that says what they are of."""
+    path = path.with_suffix(".safetensors")
+    write_safetensors({"latents": latents}, path, {"prompt": prompt or "", "seed": str(seed)})
+    return path
 
 
 def slug(text: str | None, length: int = 60) -> str:

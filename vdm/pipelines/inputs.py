@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from numbers import Integral
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -14,9 +15,11 @@ from vdm.types import Conditioning
 
 Prompt = str | Sequence[str] | Float[Tensor, "b n d"]
 """Text, a list of texts, or ready-made encoder states."""
+Seed = SupportsIndex | Sequence[SupportsIndex]
+"""One whole number, NumPy's included, or one per sample."""
 
 
-def seeds_for(seed: int | Sequence[int] | None, batch: int) -> list[int]:
+def seeds_for(seed: Seed | None, batch: int) -> list[int]:
     """One seed per sample.
 
     Args:
@@ -30,11 +33,12 @@ def seeds_for(seed: int | Sequence[int] | None, batch: int) -> list[int]:
     """
     if seed is None:
         seed = int(torch.randint(2**31, ()))
-    values = [seed + k for k in range(batch)] if isinstance(seed, int) else list(seed)
-    if wrong := [
-        value for value in values if not isinstance(value, int) or isinstance(value, bool)
-    ]:
+    given = list(seed) if isinstance(seed, Iterable) else [seed]
+    if wrong := [s for s in given if not isinstance(s, Integral) or isinstance(s, bool)]:
         raise TypeError(f"got seed {wrong[0]!r}, expected a whole number")
+    values = [int(value) for value in given]
+    if not isinstance(seed, Iterable):
+        return [values[0] + k for k in range(batch)]
     if len(values) != batch:
         raise ValueError(f"got {len(values)} seeds, expected {batch}: one per sample")
     return values
@@ -44,9 +48,11 @@ def common_batch(**sizes: int | None) -> int:
     """The number of samples that all inputs agree on; an input of one serves every sample.
 
     Raises:
-        ValueError: If two inputs disagree.
+        ValueError: If two inputs disagree, or one is empty.
     """
     present = {name: size for name, size in sizes.items() if size is not None}
+    if empty := [name for name, size in present.items() if size == 0]:
+        raise ValueError(f"got 0 for {empty[0]}, expected at least 1")
     batch = max(present.values(), default=1)
     if wrong := {name: size for name, size in present.items() if size not in (1, batch)}:
         got = ", ".join(f"{size} for {name}" for name, size in wrong.items())
@@ -65,7 +71,7 @@ def as_fields(
     """The raw conditioning fields that the user set.
 
     Args:
-        cond: Fields, as a record or by name.
+        cond: Fields, as a record or by name; a single number is for all samples.
         keywords: Further fields, one number for all samples.
 
     Raises:
@@ -77,7 +83,8 @@ def as_fields(
         names = list(inspect.signature(Conditioning).parameters)
         if unknown := sorted(set(cond or {}) - set(names)):
             raise ValueError(f"got cond.{unknown[0]}, expected one of {', '.join(names)}")
-        fields = {name: torch.as_tensor(value) for name, value in (cond or {}).items()}
+        values = {name: torch.as_tensor(value) for name, value in (cond or {}).items()}
+        fields = {name: torch.atleast_1d(value) for name, value in values.items()}
     fields |= {
         name: torch.tensor([float(value)]) for name, value in keywords.items() if value is not None
     }
@@ -98,8 +105,8 @@ def check_noise(
 
 
 def length_of(value: Any) -> int | None:
-    """How many samples an input stands for; None if it is not there."""
-    if value is None:
+    """How many samples an input stands for; None if it is not there, or a number for any."""
+    if not isinstance(value, Sized):
         return None
     return 1 if isinstance(value, str) else len(value)
 

@@ -23,14 +23,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from vdm.pipelines.request import Geometry, check_scale, check_steps, time_grid_for
+from vdm.diffusion import samplers
+from vdm.pipelines.request import Geometry, check_scale, check_steps, named, time_grid_for
+from vdm.pretrained.checkpoints import describe_lightning
 from vdm.pretrained.layout import check_card, read_card
 from vdm.pretrained.parts import Parts, parts_from
-from vdm.pretrained.sources import BUNDLED, bundled
+from vdm.pretrained.sources import bundled, locate
 from vdm.types import Conditioning
 
-CALLS_PER_STEP = {"heun": 2}
-"""Network calls per sampling step, where it is not one."""
 TEXT_LENGTH = 32
 """Tokens assumed for a text encoder that is not part of the model."""
 
@@ -82,15 +82,14 @@ def read_description(source: str | Path) -> dict[str, Any]:
     """The description of a model, without its weights.
 
     Args:
-        source: A bundled name, a model folder, a run's folder or its ``final.safetensors``.
+        source: A bundled name, a model folder, a run's folder or ``final.safetensors``, or a
+            Lightning ``.ckpt`` of ours.
 
     Raises:
         ValueError: If there is none.
         FileNotFoundError: If the path leads nowhere.
     """
-    path = Path(source)
-    if str(source) in bundled() and not path.exists():
-        path = BUNDLED / str(source)
+    path = locate(source)
     if path.is_dir() and (path / "final.safetensors").is_file():
         path = path / "final.safetensors"
     if path.is_dir():
@@ -98,6 +97,8 @@ def read_description(source: str | Path) -> dict[str, Any]:
     if not path.is_file():
         names = ", ".join(bundled()) or "none"
         raise FileNotFoundError(f"got model {str(source)!r}, expected a path or one of: {names}")
+    if path.suffix == ".ckpt":
+        return describe_lightning(path)
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -136,7 +137,7 @@ def plan(
         dtype: Number format of weights and activations.
 
     Raises:
-        ValueError: If the model cannot make clips of this size.
+        ValueError: If the model cannot make clips of this size, or there is no such sampler.
     """
     with torch.device("meta"):
         parts = parts_from(description, "plan")
@@ -147,17 +148,21 @@ def plan(
     defaults = parts.defaults
     strides = getattr(parts.autoencoder, "strides", (1, 1, 1))
     geometry = Geometry(strides, getattr(parts.network, "patch_size", (1, 1, 1)))
-    height, width = height or defaults.height, width or defaults.width
+    height = defaults.height if height is None else height
+    width = defaults.width if width is None else width
     geometry.check_pixels(height=height, width=width)
     grid = time_grid_for(defaults, strides[0], num_frames, None, None)
     geometry.check_frames(grid)
     steps = check_steps(defaults.steps if steps is None else steps)
     scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
+    sampler = defaults.sampler if sampler is None else sampler
+    named(samplers, sampler, "sampler")
 
     channels = getattr(parts.autoencoder, "latent_channels", 3)
     size = (grid.num_latent_frames, height // strides[1], width // strides[2])
     latents = torch.empty(batch, channels, *size, device="meta", dtype=dtype)
-    calls = steps * CALLS_PER_STEP.get(sampler or defaults.sampler, 1) * (1 if scale == 1.0 else 2)
+    # Heun's method looks ahead in every step but the last.
+    calls = (2 * steps - 1 if sampler == "heun" else steps) * (1 if scale == 1.0 else 2)
     cond = _conditioning(parts, batch, dtype)
     c_noise = torch.empty(batch, device="meta")
     network, text_encoder, autoencoder = parts.network, parts.text_encoder, parts.autoencoder

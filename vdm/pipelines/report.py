@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vdm.data.block_store import write_text
 from vdm.pipelines.clip import Clip
 
 STYLE = """
@@ -104,10 +105,10 @@ class Report:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the page."""
+        """Write the page, whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.html(), encoding="utf-8")
+        write_text(path, [self.html().removesuffix("\n")])
         return path
 
 

@@ -51,6 +51,28 @@ def read_lightning(path: Path, weights: Weights = "ema") -> Parts:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, holds pickled objects, or is not a checkpoint of ours.
     """
+    checkpoint = _checkpoint(path)
+    # Lightning's weight averaging stores the average as the state dict, and the weights of the last
+    # step beside it.
+    averaged = "current_model_state" in checkpoint
+    states = checkpoint["current_model_state" if averaged and weights == "raw" else "state_dict"]
+    return _assemble(_parse(checkpoint["vdm"], path), states, path)
+
+
+def describe_lightning(path: Path) -> dict[str, Any]:
+    """The description of the model in a Lightning checkpoint of ours.
+
+    Args:
+        path: The ``.ckpt`` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, holds pickled objects, or is not a checkpoint of ours.
+    """
+    return _parse(_checkpoint(path)["vdm"], path)
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = read_pickled(path)
     if (
         not isinstance(checkpoint, dict)
@@ -60,11 +82,7 @@ def read_lightning(path: Path, weights: Weights = "ema") -> Parts:
         raise ValueError(
             f"{path}: not a checkpoint of a vdm run: it has no description of the model"
         )
-    # Lightning's weight averaging stores the average as the state dict, and the weights of the last
-    # step beside it.
-    averaged = "current_model_state" in checkpoint
-    states = checkpoint["current_model_state" if averaged and weights == "raw" else "state_dict"]
-    return _assemble(_parse(checkpoint["vdm"], path), states, path)
+    return checkpoint
 
 
 def _parse(text: Any, path: Path) -> dict[str, Any]:

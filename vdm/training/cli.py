@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar as AnyProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vdm.cli_parsing import Parser, WrongWords
+from vdm.cli_parsing import Parser, Terminated, WrongWords, describe_error
 from vdm.training.callbacks import ProgressBar, Throughput
 from vdm.training.checkpoints import (
     FOLDER,
@@ -70,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         WrongWords: If a word, key or value cannot be read.
+        Terminated: If the process was asked to end.
     """
     command, *words = argv
     place = _place_parser(command)
@@ -86,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(ours.output or Path("outputs") / Path(ours.config[0]).stem)
     resume = _check_folder(folder, ours.resume) if command == "fit" else _weights(folder, words)
     configs = [word for path in ours.config for word in ("--config", path)]
-    with _quiet():
+    with _quiet(), _stopped():
         RunCLI([command, *configs, *words], folder, resume)
     if command == "fit":
         print(f"wrote {folder / FILE}")
@@ -96,16 +101,31 @@ def main(argv: Sequence[str]) -> int:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what Lightning says about itself; its warnings about the run still show."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    seeds = logging.getLogger("lightning.fabric")
-    seeds.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for text in _NO_NEWS:
-            warnings.filterwarnings("ignore", message=text)
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for text in _NO_NEWS:
+                warnings.filterwarnings("ignore", message=text)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _stopped() -> Iterator[None]:
+    """Say which signal stopped a run: Lightning makes a bare ``SystemExit`` of both."""
+    try:
         yield
-    logger.setLevel(level)
+    except SIGTERMException as left:
+        raise Terminated from left
+    except SystemExit as left:
+        if isinstance(left.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from left
+        raise
 
 
 def build(
@@ -124,9 +144,10 @@ def build(
         Module, data module and trainer: ``trainer.fit(module, datamodule)`` runs it.
 
     Raises:
-        WrongWords: If a key or value cannot be read.
+        WrongWords: If a key or value cannot be read, or the folder holds a run.
     """
     folder = Path(output or Path("outputs") / Path(configs[0]).stem)
+    _check_folder(folder, resume=False)
     words = [word for path in configs for word in ("--config", str(path))]
     cli = RunCLI(["fit", *words, *overrides], folder, resume=None, run_now=False)
     return cli.model, cli.datamodule, cli.trainer
@@ -136,9 +157,10 @@ def _place_parser(command: str) -> Parser:
     parser = Parser(prog=f"vdm {command}", add_help=False, usage="%(prog)s --config C [...]")
     parser.add_argument("--config", "-c", action="append", help="recipe first, then overlays")
     parser.add_argument("--output", metavar="DIR", help="default outputs/<recipe>")
-    if command == "fit":
-        help_ = "go on from the newest whole checkpoint in DIR"
-        parser.add_argument("--resume", action="store_true", help=help_)
+    help_ = "go on from the newest whole checkpoint in DIR"
+    if command != "fit":
+        help_ = "changes nothing: the newest whole checkpoint in DIR is taken anyway"
+    parser.add_argument("--resume", action="store_true", help=help_)
     return parser
 
 
@@ -241,24 +263,36 @@ class RunCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError) as error:
+        except FileNotFoundError as error:
+            raise WrongWords(describe_error(error)) from error
+        except (ValueError, TypeError, MisconfigurationException) as error:
             raise WrongWords(one_line(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer: folder, loggers and callbacks of the run are not a matter of recipes."""
+        """The trainer: the folder of a run and what every run has are not a matter of recipes.
+
+        Raises:
+            ValueError: If the recipe names a folder.
+        """
         wanted = self._get(self.config_init, "trainer")
-        plugins = wanted.get("plugins") or []
-        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
-        fixed: dict[str, Any] = {"default_root_dir": str(self.folder)}
+        if (place := wanted.get("default_root_dir")) is not None:
+            raise ValueError(f"got trainer.default_root_dir={place}, expected --output {place}")
+        logger = wanted.get("logger")
+        logger = self.command == "fit" if logger is None else logger
+        fixed: dict[str, Any] = {
+            "default_root_dir": str(self.folder),
+            "logger": _loggers(self.folder) if logger is True else logger,
+        }
         if self.command == "fit":
-            fixed["plugins"] = [AtomicCheckpointIO(), *plugins]
+            fixed["plugins"] = [AtomicCheckpointIO(), *_listed(wanted.get("plugins"))]
             fixed["use_distributed_sampler"] = False
-            fixed["logger"] = wanted.get("logger") is not False and _loggers(self.folder)
-            fixed["callbacks"] = self._callbacks(list(wanted.get("callbacks") or []))
+            callbacks = self._callbacks(_listed(wanted.get("callbacks")))
         else:
-            extra = [Predictions(self.folder)] if self.command == "predict" else []
-            fixed |= {"logger": False, "callbacks": [ProgressBar(), *extra]}
-        return super().instantiate_trainer(**{**kwargs, **fixed})
+            callbacks = [Predictions(self.folder)] if self.command == "predict" else []
+        has_bar = any(isinstance(callback, AnyProgressBar) for callback in callbacks)
+        if not has_bar and wanted.get("enable_progress_bar") is not False:
+            callbacks.insert(1, ProgressBar())  # after the speed, which it shows
+        return super().instantiate_trainer(**{**kwargs, **fixed, "callbacks": callbacks})
 
     def _callbacks(self, chosen: list[Any]) -> list[Any]:
         """What the recipe chose, and what every run has."""
@@ -267,7 +301,7 @@ class RunCLI(LightningCLI):
         for callback in chosen:
             if isinstance(callback, Checkpoints) and callback.dirpath is None:
                 callback.dirpath = str(self.folder / FOLDER)
-        return [Throughput(), ProgressBar(), *chosen, FinalWeights(self.folder)]
+        return [Throughput(), *chosen, FinalWeights(self.folder)]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.run_now:
@@ -283,15 +317,20 @@ class RunCLI(LightningCLI):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` once, at the start of training."""
+    """Writes ``config.yaml`` once, when everything that could refuse to start has not."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Save when fitting; other commands write nothing."""
-        if stage == "fit" and trainer.is_global_zero and not self.already_saved:
+        """Too early: the checkpoint to go on from is not restored yet."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save when the first step is about to be taken."""
+        if trainer.is_global_zero and not self.already_saved:
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
             temporary = folder / f".{CONFIG}"
-            self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
+            self.parser.save(
+                self.config, str(temporary), skip_none=False, overwrite=True, multifile=False
+            )
             temporary.replace(folder / CONFIG)
             self.already_saved = True
 
@@ -315,12 +354,12 @@ def _text_dim(text_encoder: Any) -> int | None:
     return None if text_encoder is None else int(text_encoder["init_args"]["dim"])
 
 
-def _loggers(folder: Path) -> list[Any]:
-    """Figures for TensorBoard where it is installed, and as a table in any case."""
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-    from lightning.pytorch.loggers.tensorboard import _TENSORBOARD_AVAILABLE
+def _listed(value: Any) -> list[Any]:
+    """One, several or no parts, as a list."""
+    return list(value) if isinstance(value, list) else [] if value is None else [value]
 
-    loggers: list[Any] = [CSVLogger(folder / "logs", name="csv")]
-    if _TENSORBOARD_AVAILABLE:
-        loggers.insert(0, TensorBoardLogger(folder, name="logs", version=""))
-    return loggers
+
+def _loggers(folder: Path) -> list[Any]:
+    """Figures for TensorBoard and as a table, which holds every row at any moment."""
+    table = CSVLogger(folder / "logs", name="csv", flush_logs_every_n_steps=1)
+    return [TensorBoardLogger(folder, name="logs", version=""), table]

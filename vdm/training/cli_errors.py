@@ -10,8 +10,20 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from vdm.cli_parsing import nearest
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 
+from vdm.cli_parsing import nearest
+from vdm.data.datamodules import BatchesModule
+from vdm.training.base import TrainingModule
+
+TOP: dict[str, type] = {
+    "model": TrainingModule,
+    "data": BatchesModule,
+    "trainer.callbacks": Callback,
+    "trainer.logger": Logger,
+}
+"""What the keys at the top of a recipe take."""
 _KEY = re.compile(r'^\s*(?:- )?Parser key "([^"]*)":')
 _CLASS = re.compile(r"Problem with given class_path '([^']*)'")
 _UNKNOWN = (
@@ -47,7 +59,9 @@ def one_line(message: str, flags: Iterable[str] = ()) -> str:
     where = ".".join(path)
     complaint = "; ".join(dict.fromkeys(leaves)) or "cannot be read"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"{where}: got {match[1]!r}, {nearest(match[1], _classes(path, owner))}"
+        classes = _classes(path, owner)
+        hint = nearest(match[1], classes) if classes else "expected the path of a class"
+        return f"{where}: got {match[1]!r}, {hint}"
     complaint = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", complaint)
     return f"{where}: {complaint}" if where else complaint
 
@@ -78,7 +92,7 @@ def _arguments(path: str) -> list[str]:
 def _classes(path: list[str], owner: str | None) -> list[str]:
     """Names of the classes that a key takes, as far as they are imported."""
     if owner is None:
-        return []
+        return sorted(_concrete(TOP[path[-1]])) if path and path[-1] in TOP else []
     annotated: object = _load(owner)
     for name in path[-1].split("."):
         hints = _hints(annotated)

@@ -21,6 +21,9 @@ from vdm.training.sources import read_autoencoder, start_from
 from vdm.types import Conditioning, Latents
 from vdm.utils.config import configurable
 
+OF_THE_DATA = ("num_frames", "fps", "height", "width")
+"""Defaults of a model that are those of the data it is trained on."""
+
 
 @configurable
 class DiffusionModule(TrainingModule):
@@ -38,12 +41,16 @@ class DiffusionModule(TrainingModule):
             model. None for a network that works on pixels.
         frames: Which latent frames are given. None for a network that is never given any.
         dropout: How often a caption is left out, so that the network can be guided.
-        defaults: How the model is to be sampled where nothing is said.
+        defaults: How the model is to be sampled where nothing is said; the shape and the rate of a
+            clip are those of the data.
         num_bins: Parts of [0, 1] over which the validation loss is split by noise time.
         name: What the model is called.
         seed: Everything that training draws is derived from it.
         start: Name or path of a trained model of the same shape, whose network and text encoder
             training goes on from. None starts from random weights.
+
+    Raises:
+        ValueError: If there is no bin, or the defaults name a shape or a rate.
     """
 
     def __init__(
@@ -64,6 +71,9 @@ class DiffusionModule(TrainingModule):
         super().__init__(optimizer, seed)
         if num_bins < 1:
             raise ValueError(f"got num_bins={num_bins}, expected at least 1")
+        for key in OF_THE_DATA:
+            if (value := getattr(defaults, key)) != getattr(Defaults(), key):
+                raise ValueError(f"got defaults.{key}={value}, nothing reads it: it is the data's")
         self.network = network
         self.loss = loss
         self.text_encoder = text_encoder
@@ -172,7 +182,7 @@ class DiffusionModule(TrainingModule):
         Args:
             x0: Clean latents.
             prompts: Captions, ``""`` where left out.
-            purpose: Names the stream of random numbers.
+            purpose: Names the stream of random numbers; that of ``"val"`` is the same in every run.
             keys: One per sample, the place in that stream.
         """
         fields: dict[str, Tensor] = {}
@@ -181,7 +191,8 @@ class DiffusionModule(TrainingModule):
             reads = getattr(self.network, "reads", set(states))
             fields |= {name: value for name, value in states.items() if name in reads}
         if self.frames is not None:
-            u = uniforms(x0.shape[2] + 1, self.seed, purpose, "frames", keys=keys)
+            seed = 0 if purpose == "val" else self.seed
+            u = uniforms(x0.shape[2] + 1, seed, purpose, "frames", keys=keys)
             mask = given_mask(self.frames.choose(x0.shape[2], u.to(x0.device)), x0)
             fields |= {"given": make_given(x0, mask), "given_mask": mask}
         return Conditioning(**fields)

@@ -66,6 +66,13 @@ class Predictions(BasePredictionWriter):
         super().__init__("batch")
         self.folder = Path(folder) / "predictions"
 
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remove what an earlier call wrote: it may have had more batches."""
+        if trainer.is_global_zero:
+            for path in self.folder.glob("batch-*.safetensors"):
+                path.unlink()
+        trainer.strategy.barrier()
+
     def write_on_batch_end(
         self,
         trainer: L.Trainer,

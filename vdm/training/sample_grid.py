@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,23 @@ class SampleGrid(Callback):
         self.steps = steps
         self.guidance_scale = guidance_scale
         self.seed = seed
+        self._step = 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Import now what samples: an error in it should not stop a run after hours."""
-        importlib.import_module("vdm.pipelines.generate")
+        """Find out now what cannot be sampled: it should not stop a run after hours.
+
+        Raises:
+            ValueError: If the model makes no clips, or does not read a prompt.
+        """
+        from vdm.pipelines.generate import Generator
+
+        assert isinstance(pl_module, TrainingModule)
+        with torch.random.fork_rng(devices=[]):
+            Generator(pl_module.parts(), device=pl_module.device).check_prompt(self.prompts)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A resumed run has sampled at the step that it goes on from."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -75,9 +87,11 @@ class SampleGrid(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Sample when it is time."""
-        due = trainer.global_step > 0 and trainer.global_step % self.every_n_steps == 0
-        if due and trainer.is_global_zero:
+        """Sample when it is time: once after a step, however many batches it takes."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self._step % self.every_n_steps == 0 and trainer.is_global_zero:
             self.sample(trainer, pl_module)
 
     def sample(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Path:
