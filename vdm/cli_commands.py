@@ -26,12 +26,20 @@ def convert(words: list[str]) -> None:
     parser.add_argument(
         "--weights", type=choice("ema", "raw"), default="ema", help="of a run: averaged or last"
     )
+    parser.add_argument(
+        "--autoencoder", metavar="MODEL", help="take its autoencoder, of the same latents"
+    )
     asked = parser.read(words)
     from vdm import pretrained
 
-    with reading_words(asked.source):
+    with reading_words(asked.source, asked.autoencoder):
         made = pretrained.convert(
-            asked.source, asked.destination, asked.layout, asked.dtype, asked.weights
+            asked.source,
+            asked.destination,
+            asked.layout,
+            asked.dtype,
+            asked.weights,
+            asked.autoencoder,
         )
     print(made)
 

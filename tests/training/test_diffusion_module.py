@@ -1,15 +1,19 @@
 """The network learns, and what it learns from does not depend on batches."""
 
+import warnings
+
 import pytest
 import torch
 
 from vdm.autoencoder.vae import VideoVAE
 from vdm.conditioning.dropout import ConditionDropout
 from vdm.conditioning.frames import FirstFrames, Mixture, NoFrames
+from vdm.conditioning.labels import CaptionLabels
 from vdm.conditioning.text import WordTextEncoder
 from vdm.diffusion import DenoisingLoss, LinearPath, Velocity
 from vdm.models.dit import VideoDiT
-from vdm.pretrained.layout import write_folder
+from vdm.pipelines.generate import Generator
+from vdm.pretrained.layout import read_folder, write_folder
 from vdm.pretrained.parts import Defaults
 from vdm.training.diffusion_module import DiffusionModule
 from vdm.training.optimizers import MuonPlan
@@ -213,3 +217,30 @@ def test_training_goes_on_from_a_trained_model(tmp_path):
     bare = str(write_folder(tiny(text_encoder=None).parts(), tmp_path / "bare"))
     with pytest.raises(ValueError, match="which has no text_encoder"):
         tiny(start=bare)
+
+
+def test_a_network_can_be_conditioned_on_classes(tmp_path):
+    def net(num_labels):
+        return VideoDiT(in_channels=2, dim=32, depth=1, num_heads=2, num_labels=num_labels)
+
+    never = ConditionDropout(probability=0.0)
+    module = tiny(network=net(12), text_encoder=CaptionLabels("motion"), dropout=never)
+    torch.nn.init.normal_(module.network.final.linear.weight)
+    torch.nn.init.normal_(module.network.shared_modulation.weight, std=0.1)
+    module.log = lambda *_, **__: None
+    module.training_step(batch_of(4), 0).backward()
+    used = module.network.label_embed.table.weight.grad.abs().sum(1) > 0
+    assert used.sum() == 3  # the motions of the captions
+    read = read_folder(write_folder(module.parts(), tmp_path / "model"))
+    generate = Generator(read)
+    settings = {"steps": 2, "num_frames": 3, "height": 4, "width": 6, "output": "latents"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clips = [
+            generate(p, seed=0, guidance_scale=2, **settings) for p in ("left", "up", CAPTIONS[0])
+        ]
+    assert not torch.equal(clips[0], clips[1])
+    assert torch.equal(clips[0], clips[2])
+    for wrong in ({"network": net(7)}, {"network": net(None)}):
+        with pytest.raises(ValueError, match="expected 12: as many as the encoder"):
+            tiny(text_encoder=CaptionLabels("motion"), **wrong)

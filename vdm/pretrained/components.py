@@ -13,6 +13,7 @@ from vdm.pretrained.checkpoints import Weights
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
+from vdm.utils.config import describe
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def convert(
     layout: str = "vdm",
     dtype: str | torch.dtype | None = None,
     weights: Weights = "ema",
+    autoencoder: str | Path | None = None,
 ) -> Path:
     """Rewrite a stored model in another layout or number format.
 
@@ -125,17 +127,39 @@ def convert(
         layout: ``vdm``, or ``diffusers`` for models that diffusers has a class for.
         dtype: Store floating-point weights in this type, e.g. ``float16``; as they are if None.
         weights: Which weights of a training run.
+        autoencoder: Model whose autoencoder replaces that of the source; it must make the same
+            latents, as one does whose decoder alone was trained on.
 
     Returns:
         The destination.
 
     Raises:
-        ValueError: If the destination holds a model, or the source cannot be read or written so.
+        ValueError: If the destination holds a model, the source cannot be read or written so, or
+            the other autoencoder makes other latents.
     """
     destination = Path(destination)
     if (destination / CARD).exists():
         raise ValueError(f"{destination} already holds a model; expected a new folder")
-    return export(read(source, weights), destination, layout, dtype=parse_dtype(dtype))
+    parts = read(source, weights)
+    if autoencoder is not None:
+        other = read(autoencoder, weights).autoencoder
+        if not _same_latents(parts.autoencoder, other):
+            raise ValueError(f"got {autoencoder}, expected an autoencoder of the same latents")
+        parts.autoencoder = other
+    return export(parts, destination, layout, dtype=parse_dtype(dtype))
+
+
+def _same_latents(one: nn.Module | None, other: nn.Module | None) -> bool:
+    """Whether two autoencoders differ in nothing but their decoders."""
+    if one is None or other is None or describe(one) != describe(other):
+        return False
+    states = [
+        {key: value for key, value in part.state_dict().items() if not key.startswith("decoder.")}
+        for part in (one, other)
+    ]
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(value, states[1][key]) for key, value in states[0].items()
+    )
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

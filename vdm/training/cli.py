@@ -37,6 +37,7 @@ CHOICES = (
     "vdm.autoencoder.losses",
     "vdm.autoencoder.vae",
     "vdm.conditioning.frames",
+    "vdm.conditioning.labels",
     "vdm.conditioning.text",
     "vdm.data.datamodules",
     "vdm.diffusion",
@@ -351,7 +352,9 @@ def _channels_of(source: str) -> int:
 
 
 def _text_dim(text_encoder: Any) -> int | None:
-    return None if text_encoder is None else int(text_encoder["init_args"]["dim"])
+    """Width of the text that a network reads; an encoder that gives labels has none."""
+    width = None if text_encoder is None else text_encoder["init_args"].get("dim")
+    return None if width is None else int(width)
 
 
 def _listed(value: Any) -> list[Any]:

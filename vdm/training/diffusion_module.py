@@ -35,8 +35,8 @@ class DiffusionModule(TrainingModule):
         network: The network that is trained.
         loss: What it is trained for: schedule, target, preconditioning, times and weighting.
         optimizer: How the parameters are trained.
-        text_encoder: From captions to encoder states; trained with the network if it can be. None
-            for a network without text.
+        text_encoder: From captions to encoder states, or to labels; trained with the network if it
+            can be. None for a network that is told neither.
         autoencoder: Makes the latents; stays as it is. A module, or the name or path of a trained
             model. None for a network that works on pixels.
         frames: Which latent frames are given. None for a network that is never given any.
@@ -50,7 +50,8 @@ class DiffusionModule(TrainingModule):
             training goes on from. None starts from random weights.
 
     Raises:
-        ValueError: If there is no bin, or the defaults name a shape or a rate.
+        ValueError: If there is no bin, the defaults name a shape or a rate, or the network has
+            other labels than the encoder gives.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class DiffusionModule(TrainingModule):
         for key in OF_THE_DATA:
             if (value := getattr(defaults, key)) != getattr(Defaults(), key):
                 raise ValueError(f"got defaults.{key}={value}, nothing reads it: it is the data's")
+        _check_labels(network, text_encoder)
         self.network = network
         self.loss = loss
         self.text_encoder = text_encoder
@@ -207,3 +209,18 @@ class DiffusionModule(TrainingModule):
                 prog_bar=prog_bar,
                 sync_dist=True,
             )
+
+
+def _check_labels(network: nn.Module, encoder: nn.Module | None) -> None:
+    """Refuse a network whose labels nobody gives, or of which others are given.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    embed = getattr(network, "label_embed", None)
+    expected = None if embed is None else embed.null
+    if expected != (given := getattr(encoder, "null", None)):
+        raise ValueError(
+            f"got num_labels={expected} of the network, expected {given}: as many as the encoder "
+            "of captions gives"
+        )
