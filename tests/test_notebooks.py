@@ -41,7 +41,7 @@ def test_what_takes_more_than_ten_lines_belongs_in_the_package(path):
 
 @pytest.mark.slow
 def test_a_notebook_runs_from_top_to_bottom(path, monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # pictures are to appear in the notebook
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": path.parent}}
