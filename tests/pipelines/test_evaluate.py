@@ -238,11 +238,15 @@ def test_clips_of_another_shape_than_the_data_are_refused():
 
 def test_a_model_that_draws_perfectly_scores_the_floor_of_motion_distance():
     result = evaluate(
-        Perfect(), "test-iid", "fmd/flow", n=4, num_objects=(1,), num_resamples=5, baselines=False
+        Perfect(), "test-iid", "fmd/flow", n=8, num_objects=(1,), num_resamples=5, baselines=False
     )
     score = result.scores[IID]["generated"]["fmd/flow"]
     # The same captions drawn anew: other places, the same motions.
     assert 0.2 * score.floor < score.value < 5 * score.floor
+    limit = result.scores[IID]["generated"]["fmd/flow_inf"]
+    assert limit.value < score.value
+    assert limit.floor < score.floor
+    assert "/flow_inf/" in limit.protocol
 
 
 def test_tables_and_json_hold_every_score(tmp_path: Path):

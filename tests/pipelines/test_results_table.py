@@ -43,11 +43,11 @@ def test_every_score_stands_in_its_column():
     assert rows[0] == ["", "test-iid/1 object", "test-comp/1 object"]
     table = {row[0]: row[1:] for row in rows[2:]}
     assert table == {
-        "whole caption, **the model**": ["95.2 % (94.2 to 95.8)", "88.0 % (87.0 to 88.5)"],
+        "**whole caption, the model**": ["**95.2 % (94.2 to 95.8)**", "**88.0 % (87.0 to 88.5)**"],
         "whole caption, ceiling: real clips": ["100.0 % (99.0 to 100.5)", ""],
         "whole caption, must fail: static copy": ["7 % (6 to 7.5)", ""],
         "VAE reconstruction, PSNR": ["36.1 dB (35.1 to 36.6)", ""],
-        "motion distance `fmd/flow`": ["1.25 (0.25 to 1.75); floor 0.75", ""],
+        "motion distance fmd/flow": ["1.25 (0.25 to 1.75); floor 0.75", ""],
         "whole captions, lost on unseen pairs": ["", "7.25 points (4 to 10.5)"],
     }
 

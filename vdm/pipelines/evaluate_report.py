@@ -20,6 +20,7 @@ from vdm.metrics.captions import (
     score_caption,
     swapped,
 )
+from vdm.metrics.frechet import frechet_distance_inf
 from vdm.metrics.motion import motion_distance
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
@@ -34,6 +35,8 @@ GENERATED, REAL, RECONSTRUCTED = "generated", "real", "reconstructed"
 SWAPPED = "swapped captions"
 SOURCES = (GENERATED, REAL, RECONSTRUCTED, "static copy", "shuffled frames", SWAPPED)
 NUM_FAILURES = 10
+MIN_FOR_LIMIT = 8
+"""Fewest clips from which a distance can be followed to infinitely many."""
 
 
 @dataclass(frozen=True)
@@ -252,12 +255,21 @@ def _motion(
     if records.has(one.name, REAL, others, "flow"):
         # Both the model's clips and the real ones of the same captions against other real clips:
         # a perfect model scores the floor.
-        protocol = one.protocol("fmd/flow", "dis-medium")
-        score = motion_distance(features(REAL, others), generated, protocol, real, num_resamples)
+        reference, baseline, estimator = features(REAL, others), real, "dis-medium"
     else:  # too few clips for a floor
-        protocol = one.protocol("fmd/flow", "dis-medium-same-captions")
-        score = motion_distance(real, generated, protocol, None, num_resamples)
-    scores.setdefault(GENERATED, {})["fmd/flow"] = score
+        reference, baseline, estimator = real, None, "dis-medium-same-captions"
+    protocol = one.protocol("fmd/flow", estimator)
+    named = scores.setdefault(GENERATED, {})
+    named["fmd/flow"] = motion_distance(reference, generated, protocol, baseline, num_resamples)
+    if one.n >= MIN_FOR_LIMIT:
+        floor = None if baseline is None else frechet_distance_inf(reference, baseline)
+        named["fmd/flow_inf"] = Score(
+            frechet_distance_inf(reference, generated),
+            one.protocol("fmd/flow_inf", estimator).id,
+            one.n,
+            one.n,
+            floor=floor,
+        )
 
 
 def _jitter(one: DataSet, records: Records, result: Evaluation, num_resamples: int) -> None:

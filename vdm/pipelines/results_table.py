@@ -10,14 +10,15 @@ from vdm.pipelines.evaluate_report import GENERATED, REAL, RECONSTRUCTED, SOURCE
 CAPTIONS = "caption-accuracy"
 PARTS = ("count", "colour", "shape", "motion", "size", "speed", "camera", "persistence")
 LABELS = {
-    GENERATED: "**the model**",
+    GENERATED: "the model",
     REAL: "ceiling: real clips",
     RECONSTRUCTED: "ceiling: real clips through the VAE",
 }
 QUALITY = (
     (RECONSTRUCTED, "reconstruction/psnr", "VAE reconstruction, PSNR", "dB"),
     (RECONSTRUCTED, "reconstruction/ssim", "VAE reconstruction, SSIM", ""),
-    (GENERATED, "fmd/flow", "motion distance `fmd/flow`", ""),
+    (GENERATED, "fmd/flow", "motion distance fmd/flow", ""),
+    (GENERATED, "fmd/flow_inf", "motion distance, at infinitely many clips", ""),
     (GENERATED, "jitter/residual", "jitter, residual: the model", "%"),
     (REAL, "jitter/residual", "jitter, residual: real clips", "%"),
     (GENERATED, "jitter/luma", "jitter, luma: the model", "%"),
@@ -71,7 +72,7 @@ def results_rows(evaluation: Mapping[str, Any]) -> list[list[str]]:
 
 
 def results_table(evaluation: Mapping[str, Any]) -> str:
-    """The rows as Markdown, ending in a line on how to read them.
+    """The rows as Markdown, the first in bold, ending in a line on how to read them.
 
     Args:
         evaluation: As for :func:`results_rows`.
@@ -80,6 +81,7 @@ def results_table(evaluation: Mapping[str, Any]) -> str:
         ValueError: If there are no scores.
     """
     head, *rows = results_rows(evaluation)
+    rows[0] = [f"**{cell}**" if cell else "" for cell in rows[0]]
     lines = [_row(head), _row(["---", *["---:"] * (len(head) - 1)]), *map(_row, rows)]
     counts = {
         score["n_gen"]
