@@ -10,7 +10,8 @@ from tiny_model import make_parts
 
 from vdm import world
 from vdm.cli import main
-from vdm.cli_evaluate import LOADING, SETTINGS, parser
+from vdm.cli_evaluate import LOADING, PROTOCOLS, SETTINGS, parser
+from vdm.pipelines import evaluate as pipeline
 from vdm.pipelines.evaluate import evaluate
 from vdm.pretrained.layout import write_folder
 from vdm.utils.video_io import write_video
@@ -28,6 +29,7 @@ def test_every_argument_of_evaluate_is_a_flag():
     named = set(inspect.signature(evaluate).parameters) - {"model", "settings"}
     named = named - {"baselines", "progress", "protocols"} | {"no_baselines", "no_progress"}
     assert named | {"protocol"} | set(SETTINGS) | set(LOADING) <= flags
+    assert PROTOCOLS == pipeline.PROTOCOLS
 
 
 def test_a_model_is_scored_as_tables_and_json(model, tmp_path, capsys):
@@ -82,6 +84,19 @@ def test_a_damaged_model_is_failed_work(model, tmp_path, capsys):
     weights.write_bytes(weights.read_bytes()[:1000])
     assert main(["evaluate", str(damaged), *FAST]) == 1
     assert "network.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("there", "status"), [(False, 2), (True, 1)])
+def test_weights_of_a_score_that_cannot_be_used_are_said_in_one_line(
+    there, status, model, tmp_path, capsys
+):
+    path = tmp_path / "weights.pth"
+    if there:
+        path.write_bytes(b"damaged")
+    words = ["--height", "32", "--width", "32", "--protocol", "fd/transnet"]
+    assert main(["evaluate", model, *FAST, *words, "--transnet-weights", str(path)]) == status
+    (said,) = capsys.readouterr().err.splitlines()
+    assert str(path) in said
 
 
 def test_a_model_that_is_not_there_is_a_wrong_word(capsys):

@@ -11,6 +11,8 @@ from tiny_model import make_parts
 import vdm
 from vdm.cli import main
 from vdm.cli_sample import LOADING, parser
+from vdm.layers.factorization import Spatial, Temporal
+from vdm.models.dit import VideoDiT
 from vdm.pretrained.layout import write_folder
 from vdm.pretrained.loading import read_safetensors
 from vdm.utils.video_io import read_metadata, read_video
@@ -93,6 +95,47 @@ def test_given_frames_are_read_from_files(model, tmp_path, capsys):
     words = ["sample", model, BLUE, "--out", str(tmp_path / "b"), "--video", clip]
     assert main([*words, "--mask", "1,0,0,0,0", "--no-progress"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory):
+    network = VideoDiT(
+        3, 24, 2, 2, text_dim=8, pooled_dim=8, factorization=[Spatial(), Temporal(True, 2)]
+    )
+    return str(write_folder(make_parts(network=network), tmp_path_factory.mktemp("m") / "causal"))
+
+
+def test_a_clip_is_written_while_it_is_made(causal, tmp_path, capsys):
+    words = ["sample", causal, RED, BLUE, "--out", str(tmp_path), "--stream", "--num-frames", "7"]
+    words += ["--steps", "1", "--seed", "3", "--chunk", "2", "--context-time", "0.1"]
+    assert main([*words, "--no-progress", "--format", "mkv"]) == 0
+    paths = capsys.readouterr().out.splitlines()
+    assert len(paths) == 2
+    for path, prompt in zip(paths, (RED, BLUE), strict=True):
+        assert read_video(path)[0].shape == (7, 16, 24, 3)
+        about = read_metadata(path)
+        assert (about["prompt"], about["chunk"], about["context_time"]) == (prompt, 2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--stream", "--noise", "x.safetensors"], "--noise: got x.safetensors, expected none"),
+        (["--stream", "--output", "latents"], "--output: got 'latents', expected video with"),
+        (["--stream", "--format", "gif"], "got suffix '.gif', expected one of .mp4"),
+        (["--chunk", "2"], "--chunk: got 2, expected it with --stream alone"),
+        (["--context-time", "0.1"], "--context-time: got 0.1, expected it with --stream alone"),
+        (["--stream", "--context-time", "2"], "context_time=2.0, expected 0"),
+    ],
+)
+def test_flags_of_streams_and_of_whole_clips_do_not_mix(words, said, causal, tmp_path, capsys):
+    assert main(["sample", causal, RED, "--out", str(tmp_path), "--no-progress", *words]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_that_is_not_causal_does_not_stream(model, tmp_path, capsys):
+    assert main(["sample", model, RED, "--out", str(tmp_path), "--stream"]) == 2
+    assert "sees later frames" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

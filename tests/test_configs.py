@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vdm.training.cli import main
+from vdm.conditioning.frames import Keyframes
+from vdm.training.cli import build, main
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -25,27 +26,45 @@ ALWAYS = [
 SHRUNKEN = {
     "AutoencoderModule": [f"--model.autoencoder={TINY_VAE}", "--model.statistics_clips=2"],
     "DiffusionModule": [
-        "--model.network.dim=24",
-        "--model.network.depth=1",
-        "--model.network.num_heads=2",
         "--model.network.pooled_dim=12",
         "--model.text_encoder.dim=12",
         "--model.text_encoder.depth=1",
         "--model.text_encoder.num_heads=2",
     ],
+    "VideoDiT": [
+        "--model.network.dim=24",
+        "--model.network.depth=1",
+        "--model.network.num_heads=2",
+    ],
+    "UNet3D": ["--model.network.widths=[32, 64]"],
 }
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_survives_one_shrunken_step(recipe, tmp_path):
     content = yaml.safe_load(recipe.read_text())
-    words = [*ALWAYS, *SHRUNKEN[content["model"]["class_path"].rpartition(".")[2]]]
+    words = [*ALWAYS, *SHRUNKEN[content["model"]["class_path"]]]
+    if (network := content["model"]["init_args"].get("network")) is not None:
+        words += SHRUNKEN[network["class_path"]]
     if content["data"]["class_path"].endswith("Latents"):
         words.append(f"--model.autoencoder={TINY_VAE}")
     run = tmp_path / "run"
     arguments = [f"--config={recipe}", f"--data.cache_dir={tmp_path}", f"--output={run}", *words]
     assert main(["fit", *arguments]) == 0
     assert (run / "final.safetensors").is_file()
+
+
+@pytest.mark.parametrize("fill", ["Masked", "Nearest"])
+def test_one_line_says_what_stands_between_keyframes(fill, tmp_path):
+    words = [*SHRUNKEN["DiffusionModule"], *SHRUNKEN["VideoDiT"]]
+    words += [*ALWAYS, f"--model.autoencoder={TINY_VAE}"]
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(f"model: {{init_args: {{frames: {{init_args: {{fill: {fill}}}}}}}}}\n")
+    recipe = ROOT / "configs" / "interpolate_s_shapes.yaml"
+    module, _, _ = build([recipe, overlay], words, tmp_path / "run")
+    assert type(module.frames.fill).__name__ == fill
+    assert module.frames.rule == Keyframes(2)
+    assert module.frames.noise is not None
 
 
 def test_no_recipe_says_where_things_are():

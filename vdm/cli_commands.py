@@ -1,7 +1,7 @@
 """``vdm convert``, ``plan`` and ``data``: thin fronts of functions that notebooks call directly."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,35 @@ def convert(words: list[str]) -> None:
     parser.add_argument(
         "--autoencoder", metavar="MODEL", help="take its autoencoder, of the same latents"
     )
+    parser.add_argument(
+        "--then",
+        action="append",
+        metavar="KIND[:FACTOR]=MODEL",
+        help="make a cascade: SRC makes keyframes, then e.g. interpolate:2=MODEL; may be repeated",
+    )
     asked = parser.read(words)
     from vdm import pretrained
+    from vdm.pretrained.cascades import StageCard, assemble, is_cascade, read_cascade
 
+    if asked.then or is_cascade(asked.source):
+        with reading_words(asked.source, asked.autoencoder):
+            name, stages = None, [StageCard("keyframes", asked.source)]
+            if is_cascade(asked.source):
+                name, cards = read_cascade(asked.source)
+                folder = Path(asked.source)
+                stages = [replace(card, model=str(folder / card.model)) for card in cards]
+            if asked.layout != "vdm":
+                raise ValueError(f"got layout={asked.layout!r} for a cascade, expected 'vdm'")
+            made = assemble(
+                asked.destination,
+                [*stages, *map(StageCard.parse, asked.then or [])],
+                name=name,
+                dtype=asked.dtype,
+                weights=asked.weights,
+                autoencoder=asked.autoencoder,
+            )
+        print(made)
+        return
     with reading_words(asked.source, asked.autoencoder):
         made = pretrained.convert(
             asked.source,

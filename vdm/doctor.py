@@ -1,4 +1,4 @@
-"""What this machine offers: packages, processor, attention kernels, codecs; and if not, why not."""
+"""What this machine offers: packages, processor, kernels, codecs, scores; and if not, why not."""
 
 import importlib.metadata
 import io
@@ -55,6 +55,7 @@ def examine() -> list[Finding]:
         "gpu": _gpu,
         "attention": _attention,
         "video codecs": _codecs,
+        "scores": _scores,
         "bundled models": _models,
     }
     return [finding for name, part in parts.items() for finding in _looked(name, part)]
@@ -120,21 +121,23 @@ def _packages() -> Iterator[Finding]:
 def _processor() -> Iterator[Finding]:
     import torch
 
+    from vdm.utils.hardware import has_bfloat16, processor_flags
+
     section = "processor"
     yield Finding(section, "vector kernels", "yes", torch.backends.cpu.get_cpu_capability())
     threads = f"{torch.get_num_threads()} in one operation"
     yield Finding(section, "threads", "yes", threads)
     onednn = torch.backends.mkldnn.is_available()
     yield Finding(section, "oneDNN", "yes" if onednn else "no", "" if onednn else "not built in")
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    flags = processor_flags()
     for name in ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"):
         if name in flags:
             detail = "" if flags[name] else "not in this processor"
             yield Finding(section, name, "yes" if flags[name] else "no", detail)
-    if flags.get("avx512_bf16") or flags.get("amx_bf16"):
+    if has_bfloat16():
         yield Finding(section, "bfloat16", "yes", "in hardware")
     else:
-        why = "computed, but not in hardware: expect no speed-up"
+        why = "computed, but not in hardware: many times slower than float32"
         yield Finding(section, "bfloat16", "no", why)
     yield Finding(section, "float16", "no", "no fast CPU kernels: use float32 or bfloat16")
 
@@ -220,6 +223,23 @@ def _encode(codec: str, container: str, pixel_format: str) -> None:
         count = len(list(read.decode(video=0)))
     if count != 2:
         raise ValueError(f"wrote 2 frames, read {count}")
+
+
+def _scores() -> Iterator[Finding]:
+    """Scores that need more than the core packages."""
+
+    def optical_flow() -> None:
+        from vdm.metrics.optical_flow import FlowEstimator
+
+        FlowEstimator()
+
+    def transnet_weights() -> None:
+        from vdm.metrics.transnet import find_weights
+
+        find_weights()
+
+    yield _tried("scores", "fmd/flow, jitter", optical_flow)
+    yield _tried("scores", "fd/transnet", transnet_weights)
 
 
 def _models() -> Iterator[Finding]:

@@ -39,7 +39,8 @@ class Conditioning:
     label: Int[Tensor, " b"] | None = None
     """Class labels."""
     given: Float[Tensor, "b c t h w"] | None = None
-    """Latents of the given frames or region, in the scale the network was trained with."""
+    """What the network sees of given latents, in the scale it was trained with: as they are where
+    they are given, elsewhere whatever it was trained to see there."""
     given_mask: Float[Tensor, "b 1 t h w"] | None = None
     """1 where given."""
     fps: Float[Tensor, " b"] | None = None
@@ -50,7 +51,7 @@ class Conditioning:
     guidance: Float[Tensor, " b"] | None = None
     """Embedded guidance scale."""
     token_times: Float[Tensor, "b t"] | None = None
-    """Noise time per latent frame, where it varies."""
+    """Noise time per latent frame, where it varies; a ``Denoiser`` hands it on as noise level."""
     flow: Float[Tensor, "b 2 t h w"] | None = None
     """Optical flow, pixels per frame."""
     camera: Float[Tensor, "b 6 t h w"] | None = None
@@ -114,6 +115,11 @@ class Conditioning:
 class Network(Protocol):
     """A denoising network."""
 
-    def __call__(self, x: Latents, c_noise: Float[Tensor, " b"], cond: Conditioning) -> Latents:
-        """Noisy latents, noise level in the network's own units, conditioning -> raw output."""
+    def __call__(
+        self, x: Latents, c_noise: Float[Tensor, " b *frames"], cond: Conditioning
+    ) -> Latents:
+        """Noisy latents, noise level in the network's own units, conditioning -> raw output.
+
+        The noise level is one number per sample, or one per latent frame where it varies.
+        """
         ...

@@ -9,7 +9,6 @@ from vdm.conditioning.frames import (
     PastFrames,
     RandomKeyframes,
     given_mask,
-    make_given,
 )
 from vdm.utils.config import build, describe
 
@@ -89,8 +88,6 @@ def test_masks_cover_whole_frames():
     assert torch.equal(mask, given_mask(frames, latents))
     again = RandomKeyframes().sample(latents, torch.Generator().manual_seed(3))
     assert torch.equal(mask, again)
-    given = make_given(latents, mask)
-    assert torch.equal(given != 0, mask.bool().expand_as(given))
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_world_latents_come_in_batches(tmp_path):
     encoder = Encoder()
     data = ShapesLatents(TINY, encoder, batch_size=3, cache_dir=str(tmp_path), dtype="float32")
     batch = next(iter(data.val_dataloader()))
-    assert set(batch) == {"latents", "caption", "index"}
+    assert set(batch) == {"latents", "caption", "index", "fps"}
     clips = ShapesClips(TINY, batch_size=3, cache_dir=str(tmp_path))
     video = next(iter(clips.val_dataloader()))["video"]
     torch.testing.assert_close(batch["latents"], encoder.encode(video).detach())

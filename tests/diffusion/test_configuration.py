@@ -5,7 +5,7 @@ import inspect
 import pytest
 from jsonargparse import ArgumentParser
 
-from vdm.diffusion import preconditioning, schedules, targets, times, weighting
+from vdm.diffusion import frame_times, preconditioning, schedules, targets, times, weighting
 from vdm.diffusion.discrete_schedules import DDPMTable
 from vdm.diffusion.losses import DenoisingLoss
 from vdm.diffusion.preconditioning import DiscreteTimesteps, EDMPreconditioning
@@ -50,6 +50,17 @@ def test_schedules_nest_in_a_recipe():
     assert loss.preconditioning == DiscreteTimesteps()
 
 
+def test_noise_times_per_frame_nest_in_a_recipe():
+    own = {"class_path": "IndependentTimes", "init_args": {"times": "Uniform"}}
+    mixed = {"rules": ["CleanPast", own], "weights": [1, 2]}
+    frame_times_ = {"class_path": "MixedTimes", "init_args": mixed}
+    loss = parse(schedule="LinearPath", target="Velocity", frame_times=frame_times_)
+    rules = [frame_times.CleanPast(), frame_times.IndependentTimes(times.Uniform())]
+    assert loss.frame_times == frame_times.MixedTimes(rules, [1, 2])
+    again = build(describe(loss)).frame_times
+    assert list(again.rules) == rules
+
+
 def test_an_argument_that_nobody_reads_is_refused():
     with pytest.raises(Exception, match="sigma_maximum"):
         parse(
@@ -69,6 +80,7 @@ def test_a_loss_is_written_down_and_built_again():
         (preconditioning, preconditioning.Preconditioning),
         (times, times.TimeDistribution),
         (weighting, weighting.Weighting),
+        (frame_times, frame_times.FrameTimes),
     ],
 )
 def test_parts_are_frozen_leaves_of_one_plain_abstract_class(module, base):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vdm.diffusion.frame_times import CleanPast
 from vdm.diffusion.losses import DenoisingLoss
 from vdm.diffusion.preconditioning import EDMPreconditioning, NoPreconditioning
 from vdm.diffusion.schedules import EDM, LinearPath, VPLinear
@@ -132,3 +133,100 @@ def test_scales_that_are_not_made_for_the_target_are_refused():
     DenoisingLoss(EDM(), Eps(), NoPreconditioning())
     with pytest.raises(ValueError, match="expected X0"):
         DenoisingLoss(EDM(), Eps(), EDMPreconditioning())
+
+
+FRAMES = torch.tensor([[0.1, 0.9, 0.5, 0.3, 0.7], [0.6, 0.2, 0.8, 0.4, 0.99]])
+LOSSES = [
+    DenoisingLoss(LinearPath(), Velocity()),
+    DenoisingLoss(VPLinear(), V(), weighting=MinSNR()),
+    DenoisingLoss(EDM(), X0(), EDMPreconditioning(), weighting=EDMWeighting()),
+]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss.schedule).__name__)
+def test_every_frame_has_the_loss_of_a_clip_at_its_own_time(loss):
+    x0, eps = batch()
+    got = loss(pointwise, x0, Conditioning(), eps, FRAMES)
+    alone = [
+        loss(pointwise, x0[:, :, k : k + 1], Conditioning(), eps[:, :, k : k + 1], FRAMES[:, k])
+        for k in range(5)
+    ]
+    torch.testing.assert_close(got, torch.stack(alone).mean(0))
+
+
+def pointwise(x, c_noise, cond):
+    """A network that knows no other frame; it is told a noise level per sample or per frame."""
+    level = c_noise.reshape(len(x), 1, -1, 1, 1)
+    return torch.sin(x) + torch.tanh(level / 1000)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss.schedule).__name__)
+def test_equal_times_of_all_frames_are_the_time_of_the_clip(loss):
+    x0, eps = batch()
+    once = loss(pointwise, x0, Conditioning(), eps, T)
+    each = loss(pointwise, x0, Conditioning(), eps, T[:, None].expand(-1, 5))
+    torch.testing.assert_close(each, once)
+
+
+def test_times_of_the_conditioning_take_precedence_and_reach_the_network_as_noise_levels():
+    told = []
+
+    def network(x, c_noise, cond):
+        told.append((c_noise, cond.token_times))
+        return torch.zeros_like(x)
+
+    x0, eps = batch()
+    loss = LOSSES[2]
+    got = loss(network, x0, Conditioning(token_times=FRAMES), eps, T)
+    assert torch.equal(got, loss(network, x0, Conditioning(), eps, FRAMES))
+    for c_noise, token_times in told:
+        assert torch.equal(c_noise, loss.preconditioning.c_noise(loss.schedule, FRAMES))
+        assert token_times is None
+
+
+@pytest.mark.parametrize("target", [X0(), Eps(), V(), Velocity()], ids=str)
+@pytest.mark.parametrize("weighting", [SNR(), MinSNR(), EDMWeighting()], ids=str)
+def test_clean_frames_do_not_count_however_large_their_weight(target, weighting):
+    x0, eps = batch()
+    weights = torch.nn.Parameter(torch.ones(3, 3))
+
+    def network(x, c_noise, cond):
+        return torch.einsum("bcthw,cd->bdthw", x, weights)
+
+    # At time 0 of this schedule the velocity is infinite, and with it what is to be predicted.
+    loss = DenoisingLoss(VPLinear(), target, weighting=weighting)
+    t = torch.tensor([0.0, 0.0, 0.4, 0.4, 0.4]).expand(2, -1)
+    got = loss(network, x0, Conditioning(), eps, t)
+    rest = [value[:, :, 2:] for value in (x0, eps)]
+    torch.testing.assert_close(got, loss(network, rest[0], Conditioning(), rest[1], t[:, 2:]))
+    got.sum().backward()
+    assert weights.grad.isfinite().all()
+    assert loss(network, x0, Conditioning(), eps, torch.zeros(2, 5)).tolist() == [0, 0]
+
+
+def test_given_frames_and_padding_do_not_count_with_times_per_frame():
+    x0, eps = batch()
+    given_mask = torch.zeros(2, 1, 5, 4, 6)
+    given_mask[:, :, 1] = 1
+    mask = torch.ones(2, 1, 5, 1, 1)
+    mask[:, :, 4] = 0
+    t = FRAMES.clone()
+    t[:, 0] = 0
+    got = LOSSES[0](zero_network, x0, Conditioning(given_mask=given_mask), eps, t, mask)
+    torch.testing.assert_close(got, (eps - x0)[:, :, 2:4].square().flatten(1).mean(1))
+
+
+def test_frame_times_come_from_given_uniforms():
+    loss = DenoisingLoss(LinearPath(), Velocity(), times=LogitNormal(), frame_times=CleanPast(1, 1))
+    t = loss.sample_frame_times(torch.full((2, 5), 0.5))
+    torch.testing.assert_close(t, torch.tensor([0.0, 0.5, 0.5]).expand(2, -1))
+    plain = DenoisingLoss(LinearPath(), Velocity())
+    torch.testing.assert_close(
+        plain.sample_frame_times(torch.full((2, 5), 0.25)), torch.full((2, 3), 0.25)
+    )
+
+
+def test_times_of_another_number_of_frames_are_refused():
+    x0, eps = batch()
+    with pytest.raises(ValueError, match=r"expected \(2,\): one per sample, or \(2, 5\)"):
+        LOSSES[0](zero_network, x0, Conditioning(), eps, FRAMES[:, :4])

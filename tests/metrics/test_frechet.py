@@ -9,9 +9,11 @@ from vdm.metrics.frechet import (
     frechet_distance,
     frechet_distance_inf,
     frechet_interval,
+    frechet_score,
     gaussian_distance,
     squared_mmd,
 )
+from vdm.metrics.score import Protocol, resample_indices
 
 
 def sample(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
@@ -126,6 +128,31 @@ def test_the_interval_is_centred_and_narrows():
     assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 2
 
 
+@pytest.mark.parametrize("n", [10, 40])  # fewer samples than dimensions, and more
+def test_the_interval_is_that_of_the_distance_between_resampled_sets(n):
+    x, y = sample(n, 24, 0), sample(n + 3, 24, 1, shift=0.2)
+    rows = zip(resample_indices(n, 20, 0), resample_indices(n + 3, 20, 1), strict=True)
+    values = np.array([distance(x[a], y[b]) for a, b in rows])
+    low, high = distance(x, y) + np.percentile(values, [2.5, 97.5]) - values.mean()
+    assert frechet_interval(x, y, 20) == pytest.approx((low, high), rel=1e-7)
+
+
+def test_the_score_carries_interval_floor_and_rank():
+    rng = np.random.default_rng(0)
+    x, y, z = (rng.standard_normal((40, 6)).astype(np.float32) for _ in range(3))
+    protocol = Protocol("fmd/flow", 16, 8, "64", "test-iid:start0", 40, estimator="dis-medium")
+    score = frechet_score(x, y + 1, protocol, z, num_resamples=50)
+    assert score.protocol == "fmd/flow/16f@8/64/native/test-iid:start0/n40/dis-medium/r1"
+    assert score.interval[0] < score.value < score.interval[1]
+    assert score.floor < score.value / 4
+    assert score.value == pytest.approx(distance(x, y + 1), rel=1e-9)
+    assert score.floor == pytest.approx(distance(x, z), rel=1e-9)
+    assert not score.rank_deficient
+    assert frechet_score(x[:6], y, protocol, num_resamples=2).rank_deficient
+    with pytest.raises(ValueError, match="expected 40"):
+        frechet_score(x, y, protocol, z[:20], num_resamples=2)
+
+
 @pytest.mark.parametrize("kernel", ["kid", "jedi"])
 def test_the_squared_mmd_is_unbiased_at_any_n(kernel):
     same = [squared_mmd(sample(12, 6, 2 * k), sample(9, 6, 2 * k + 1), kernel) for k in range(300)]
@@ -167,6 +194,8 @@ def test_bad_features_are_refused():
         frechet_distance(ten, GaussianStatistics.of(sample(10, 4, 0)))
     with pytest.raises(ValueError, match="at least 2"):
         one.covariance()
+    with pytest.raises(ValueError, match="sets of 1 and 10 samples"):
+        frechet_interval(x[:1], x, 2)
     with pytest.raises(ValueError, match="at least 8"):
         frechet_distance_inf(x[:7], x)
     with pytest.raises(ValueError, match="at least 6 and 5"):

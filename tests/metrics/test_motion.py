@@ -3,9 +3,8 @@ import pytest
 from textured_clips import panned
 
 from vdm.metrics.frechet import GaussianStatistics, frechet_distance
-from vdm.metrics.motion import motion_distance, motion_features, motion_features_of_flow
+from vdm.metrics.motion import motion_features, motion_features_of_flow
 from vdm.metrics.optical_flow import FlowEstimator
-from vdm.metrics.score import Protocol
 
 DIRECTIONS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1)])
 
@@ -52,20 +51,6 @@ def test_the_distance_sees_motion_and_order_but_not_appearance():
     assert distance(reference, motion_features(static, estimator)) > 4 * floor
     assert distance(reference, motion_features(more[:, order], estimator)) > 4 * floor
     assert distance(reference, motion_features(inverted, estimator)) < 1.5 * floor
-
-
-def test_the_score_carries_interval_floor_and_rank():
-    rng = np.random.default_rng(0)
-    x, y, z = (rng.standard_normal((40, 6)).astype(np.float32) for _ in range(3))
-    protocol = Protocol("fmd/flow", 16, 8, "64", "test-iid:start0", 40, estimator="dis-medium")
-    score = motion_distance(x, y + 1, protocol, z, num_resamples=50)
-    assert score.protocol == "fmd/flow/16f@8/64/native/test-iid:start0/n40/dis-medium/r1"
-    assert score.interval[0] < score.value < score.interval[1]
-    assert score.floor < score.value / 4
-    assert not score.rank_deficient
-    assert motion_distance(x[:6], y, protocol, num_resamples=2).rank_deficient
-    with pytest.raises(ValueError, match="expected 40"):
-        motion_distance(x, y, protocol, z[:20], num_resamples=2)
 
 
 def test_short_clips_and_other_sizes_are_refused():

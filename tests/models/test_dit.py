@@ -105,8 +105,10 @@ def test_padding_of_the_text_is_not_seen(x, c_noise):
 
 def test_no_given_frames_is_the_same_as_none_marked(x, c_noise):
     net = network()
-    marked = Conditioning(given=torch.randn_like(x), given_mask=torch.zeros(B, 1, T, H, W))
+    marked = Conditioning(given=torch.zeros_like(x), given_mask=torch.zeros(B, 1, T, H, W))
     assert torch.equal(net(x, c_noise, Conditioning()), net(x, c_noise, marked))
+    hint = marked.replace(given=torch.randn_like(x))
+    assert not torch.equal(net(x, c_noise, marked), net(x, c_noise, hint))
 
 
 def test_no_label_is_the_label_none(x, c_noise):
@@ -124,6 +126,49 @@ def test_equal_token_times_are_the_noise_level(x, c_noise):
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+def test_noise_levels_per_frame_are_taken_as_they_are(x, c_noise):
+    net, times = network(), torch.rand(B, T)
+    told = net(x, c_noise, Conditioning(token_times=times))
+    assert torch.equal(net(x, 1000 * times, Conditioning()), told)
+    once = net(x, c_noise, Conditioning())
+    torch.testing.assert_close(net(x, c_noise[:, None].expand(-1, T), Conditioning()), once)
+    with pytest.raises(ValueError, match="got c_noise for 4 frames and patches of 1 frames"):
+        net(x, 1000 * times[:, :4], Conditioning())
+    with pytest.raises(ValueError, match="and patches of 5 frames, expected 1 frames and patches"):
+        network(patch_size=(5, 2, 2))(x, 1000 * times, Conditioning())
+
+
+def test_without_absolute_positions_only_distances_in_time_count(c_noise):
+    frame = torch.randn(B, C, 1, H, W)
+    still = frame.expand(-1, -1, T, -1, -1)
+    for kind, moves in (("rotary", False), ("absolute", True)):
+        net = network(factorization=FACTORIZED, block=BlockOptions(time_positions=kind))
+        pred = net(still, c_noise, Conditioning())
+        same = torch.allclose(pred[:, :, :1].expand_as(pred), pred, rtol=0, atol=1e-4)
+        assert same != moves
+        flat = net(torch.ones_like(still), c_noise, Conditioning())
+        assert not torch.allclose(flat[..., :2, :2], flat[..., -2:, -2:], atol=1e-4)  # places
+    with pytest.raises((ValueError, TypeError), match="time_positions"):
+        BlockOptions(time_positions="none")
+
+
+@pytest.mark.parametrize(
+    ("factorization", "time_positions", "is_endless"),
+    [
+        (CAUSAL["factorized window"], "rotary", True),
+        (CAUSAL["joint window"], "rotary", True),
+        (CAUSAL["factorized window"], "absolute", False),
+        (CAUSAL["factorized"], "rotary", False),
+        ([Spatial(), Temporal(window=2)], "rotary", False),
+    ],
+)
+def test_a_network_is_endless_if_far_into_a_clip_all_is_as_in_training(
+    factorization, time_positions, is_endless
+):
+    net = network(factorization=factorization, block=BlockOptions(time_positions=time_positions))
+    assert net.is_endless == is_endless
 
 
 def test_a_sample_does_not_depend_on_its_batch(x, c_noise):

@@ -12,7 +12,7 @@ from tiny_model import make_parts
 
 from vdm import world
 from vdm.pipelines.evaluate import evaluate
-from vdm.pipelines.evaluate_records import Records
+from vdm.pipelines.evaluate_records import Records, pack, unpack
 from vdm.pipelines.generate import Generator
 from vdm.pretrained.layout import write_folder
 from vdm.pretrained.parts import Envelope
@@ -130,6 +130,8 @@ def test_an_autoencoder_alone_is_scored_from_its_folder(tmp_path: Path):
     result = evaluate(tmp_path / "model", "test-iid", **options)
     assert set(result.scores[IID]) > {"real", "reconstructed"}
     assert "generated" not in result.scores[IID]
+    with pytest.raises(ValueError, match="'fd/transnet', expected a model that makes clips"):
+        evaluate(tmp_path / "model", "test-iid", "fd/transnet", **options)
 
 
 def test_a_generator_is_scored_with_its_own_shape_and_named_by_its_weights():
@@ -250,6 +252,57 @@ def test_a_model_that_draws_perfectly_scores_the_floor_of_motion_distance():
     assert "/flow_inf/" in limit.protocol
 
 
+def test_two_distances_share_clips_records_and_everything_but_their_features(tmp_path: Path):
+    def scores() -> tuple[dict, list[int]]:
+        model, protocols = Perfect(), ("fmd/flow", "fd/transnet")
+        options = {"n": 8, "num_objects": (1,), "num_resamples": 5, "out": tmp_path}
+        result = evaluate(model, "test-iid", protocols, baselines=False, **options)
+        assert [table.title for table in result.tables()] == ["fmd/flow", "fd/transnet"]
+        return result.scores[IID]["generated"], model.seeds
+
+    named, seeds = scores()
+    assert set(named) == {"fmd/flow", "fmd/flow_inf", "fd/transnet", "fd/transnet_inf"}
+    score, limit = named["fd/transnet"], named["fd/transnet_inf"]
+    rest = "16f@8/64/native+48x27-bilinear-antialias/moving-shapes-1/test-iid:1-object:start0/n8/r1"
+    assert score.protocol == f"fd/transnet@a313d0b3/{rest}"
+    assert limit.protocol == f"fd/transnet_inf@a313d0b3/{rest}"
+    assert score.interval[0] <= score.value <= score.interval[1]
+    assert 0.2 * score.floor < score.value < 5 * score.floor
+    assert limit.floor != score.floor
+    assert score.rank_deficient
+    assert score.n_real == score.n_gen == len(seeds) == 8
+    measured = [json.loads(line) for line in (tmp_path / "records.jsonl").open()][1:]
+    assert len(measured) == 3 * 8  # generated, real, other real
+    assert {len(row["measured"]["transnet"]) for row in measured} == {4780}
+    assert scores() == (named, [])  # from the records alone, to the last digit
+
+
+def test_too_few_real_clips_leave_a_distance_without_a_floor(tmp_path: Path):
+    for index in range(2):
+        scene = world.scene("test-iid", 0, index, 1)
+        write_video(world.render(scene), tmp_path / f"{index}.npz", 8.0)
+        (tmp_path / f"{index}.txt").write_text(world.print_caption(scene))
+    options = {"n": 2, "num_resamples": 2, "baselines": False}
+    result = evaluate(Perfect(), tmp_path, "fd/transnet", **options)
+    (score,) = result.scores[tmp_path.name]["generated"].values()
+    assert score.floor is None
+    assert f"/{RESIZE_RULE}+48x27-bilinear-antialias/{tmp_path.name}@" in score.protocol
+    assert score.protocol.endswith("/n2/same-captions/r1")
+
+
+def test_features_come_back_bit_by_bit_and_from_older_files():
+    row = np.random.default_rng(0).standard_normal(7).astype(np.float32)
+    assert np.array_equal(unpack(pack(row)), row)
+    assert np.array_equal(unpack(row.tolist()), row)
+
+
+def test_weights_that_are_not_there_are_missed_before_any_work(tmp_path: Path):
+    model = Perfect()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        evaluate(model, protocols="fd/transnet", n=2, transnet_weights=tmp_path / "nowhere")
+    assert model.seeds == []
+
+
 def test_tables_and_json_hold_every_score(tmp_path: Path):
     result = evaluate(Perfect(Darker()), n=3, num_objects=(1,), out=tmp_path)
     console = Console(file=io.StringIO(), width=200)
@@ -276,6 +329,7 @@ def test_tables_and_json_hold_every_score(tmp_path: Path):
         ({"n": 0}, "n=0"),
         ({"n": 3000, "data": "test-comp"}, "at most 2048"),
         ({"n": 1, "protocols": "fmd/flow"}, "at least 2"),
+        ({"n": 1, "protocols": "fd/transnet"}, "at least 2"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"num_objects": (4,)}, "num_objects=4"),
     ],

@@ -23,6 +23,7 @@ def evaluation() -> dict:
                 "generated": {
                     whole: score(whole, 95.25),
                     "fmd/flow": {**score("fmd/flow", 1.25), "floor": 0.75},
+                    "fd/transnet": {**score("fd/transnet@a313d0b3", 2.5), "floor": 0.5},
                 },
                 "real": {whole: score(whole, 100.0)},
                 "reconstructed": {psnr: score(psnr, 36.12)},
@@ -48,6 +49,7 @@ def test_every_score_stands_in_its_column():
         "whole caption, must fail: static copy": ["7 % (6 to 7.5)", ""],
         "VAE reconstruction, PSNR": ["36.1 dB (35.1 to 36.6)", ""],
         "motion distance fmd/flow": ["1.25 (0.25 to 1.75); floor 0.75", ""],
+        "distance of features fd/transnet": ["2.5 (1.5 to 3); floor 0.5", ""],
         "whole captions, lost on unseen pairs": ["", "7.25 points (4 to 10.5)"],
     }
 

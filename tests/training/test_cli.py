@@ -16,7 +16,7 @@ from vdm.pretrained.layout import write_folder
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.sources import read
 from vdm.training.averaging import EMA
-from vdm.training.cli import _quiet, build, main
+from vdm.training.cli import build, main, quiet
 from vdm.training.diffusion_module import DiffusionModule
 
 
@@ -242,7 +242,7 @@ def rows(table):
 def test_a_failure_leaves_the_loggers_as_they_were():
     names = ("lightning.pytorch", "lightning.fabric")
     levels = [logging.getLogger(name).level for name in names]
-    with pytest.raises(RuntimeError), _quiet():
+    with pytest.raises(RuntimeError), quiet():
         raise RuntimeError
     assert [logging.getLogger(name).level for name in names] == levels
 
@@ -336,3 +336,9 @@ def test_half_precision_trains_full_precision_weights(run, smoke, tmp_path):
     assert all(value.dtype == theirs[key].dtype for key, value in ours.items())
     assert any(not torch.equal(value, theirs[key]) for key, value in ours.items())
     assert all(torch.isfinite(value).all() for value in ours.values())
+
+
+def test_half_precision_without_hardware_is_said_to_be_slow(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("vdm.training.cli.has_bfloat16", lambda: False)
+    with pytest.warns(UserWarning, match="processor without bfloat16.*32-true"):
+        assert fit(smoke, tmp_path, "--trainer.precision=bf16-mixed") == 0

@@ -7,10 +7,13 @@ import torch
 
 from vdm.autoencoder.vae import VideoVAE
 from vdm.conditioning.dropout import ConditionDropout
-from vdm.conditioning.frames import FirstFrames, Mixture, NoFrames
+from vdm.conditioning.frames import FirstFrames, Keyframes, Mixture, NoFrames, Shown
+from vdm.conditioning.given import Hint, Masked, Nearest, NoiseAugmentation
 from vdm.conditioning.labels import CaptionLabels
 from vdm.conditioning.text import WordTextEncoder
 from vdm.diffusion import DenoisingLoss, LinearPath, Velocity
+from vdm.diffusion.frame_times import CleanPast, IndependentTimes, MixedTimes
+from vdm.layers.factorization import Spatial, Temporal
 from vdm.models.dit import VideoDiT
 from vdm.pipelines.generate import Generator
 from vdm.pretrained.layout import read_folder, write_folder
@@ -62,6 +65,7 @@ def select(batch, index):
         "latents": batch["latents"][index],
         "caption": [batch["caption"][k] for k in index],
         "index": batch["index"][index],
+        **{name: batch[name][index] for name in ("fps", "hint") if name in batch},
     }
 
 
@@ -109,12 +113,49 @@ def test_a_training_sample_draws_the_same_in_any_batch():
     assert torch.equal(mask[2:], mask2)
 
 
+@pytest.mark.parametrize("rule", [IndependentTimes(), CleanPast()], ids=str)
+def test_times_per_frame_depend_on_the_place_in_the_run_alone(rule):
+    loss = DenoisingLoss(LinearPath(), Velocity(), frame_times=rule)
+    module, batch = tiny(loss=loss), batch_of(4)
+    seen = []
+    module.log = lambda *_, **__: None
+    object.__setattr__(module, "loss", Spy(module.loss, seen))
+    module.training_step(batch, 1)
+    module.training_step(select(batch, [2, 3]), 3)
+    module.training_step(batch, 2)
+    (_, t, _), (_, t2, _), (_, later, _) = seen
+    assert t.shape == (4, 3)
+    assert torch.equal(t[2:], t2)
+    assert not torch.equal(t, later)
+    assert not torch.equal(t, tiny(loss=loss, seed=1).times(3, [4, 5, 6, 7]))
+
+
+def test_it_learns_one_clip_with_times_per_frame():
+    rules = MixedTimes([CleanPast(), IndependentTimes()], [1, 1])
+    network = VideoDiT(
+        2, 32, 2, 2, text_dim=16, factorization=[Spatial(), Temporal(is_causal=True, window=2)]
+    )
+    loss = DenoisingLoss(LinearPath(), Velocity(), frame_times=rules)
+    module, batch = tiny(network=network, loss=loss), batch_of(1)
+    batch["index"] += 1
+    optimizer = module.optimizer_plan.optimizer(module)
+    before = validate(module, [batch])["val/loss"][0]
+    module.log = lambda *_, **__: None
+    many = select(batch, [0] * 8)
+    for step in range(60):
+        optimizer.zero_grad()
+        module.training_step(many, step).backward()
+        optimizer.step()
+    assert validate(module, [batch])["val/loss"][0] < 0.5 * before
+
+
 class Spy:
     """Looks at what the loss is called with."""
 
     def __init__(self, loss, seen):
         self.loss, self.seen = loss, seen
         self.sample_times = loss.sample_times
+        self.sample_frame_times, self.frame_times = loss.sample_frame_times, loss.frame_times
 
     def __call__(self, network, x0, cond, eps, t):
         self.seen.append((eps, t, cond.given_mask))
@@ -144,6 +185,43 @@ def test_given_frames_reach_the_network_and_do_not_count():
     assert cond.given_mask[:, :, 1:].eq(0).all()
     assert torch.equal(cond.given[:, :, 0], batch["latents"][:, :, 0])
     assert cond.pooled_text is None  # this network does not read it
+
+
+def told(*scalars):
+    return VideoDiT(2, dim=32, depth=1, num_heads=2, text_dim=16, scalars=scalars)
+
+
+@pytest.mark.parametrize("fill", [Masked(), Nearest()])
+def test_keyframes_are_shown_as_the_rule_says_with_noise_that_is_told(fill):
+    frames = Shown(Keyframes(2), fill, NoiseAugmentation(0.5))
+    module, batch = tiny(frames=frames, network=told("noise_aug", "fps")), batch_of(4)
+    batch["fps"] = torch.full((4,), 4.0)
+    x0, captions = batch["latents"], batch["caption"]
+    cond = module.conditioning(x0, captions, "train", [0, 1, 2, 3], batch)
+    assert torch.equal(cond.fps, batch["fps"])
+    assert cond.noise_aug.unique().numel() == 4
+    assert cond.noise_aug.max() < 0.5
+    noise = (cond.given - x0)[:, :, ::2].flatten(1).std(dim=1)
+    torch.testing.assert_close(noise, cond.noise_aug, rtol=0.5, atol=0.02)
+    gap = torch.zeros_like(x0[:, :, 1]) if fill == Masked() else cond.given[:, :, 0]
+    assert torch.equal(cond.given[:, :, 1], gap)
+    some = select(batch, [2, 3])
+    alone = module.conditioning(some["latents"], some["caption"], "train", [2, 3], some)
+    assert torch.equal(alone.given, cond.given[2:])
+    assert torch.equal(alone.noise_aug, cond.noise_aug[2:])
+    assert module.parts().given == frames.shown
+    assert tiny(frames=Keyframes(2)).parts().given is None
+
+
+def test_hints_are_shown_whole_and_never_the_clip_itself():
+    module = tiny(frames=Shown(NoFrames(), Hint()))
+    batch = batch_of(2)
+    with pytest.raises(ValueError, match="got no hint in the batch and fill Hint"):
+        module.conditioning(batch["latents"], batch["caption"], "train", [0, 1], batch)
+    batch["hint"] = batch["latents"] + 1
+    cond = module.conditioning(batch["latents"], batch["caption"], "train", [0, 1], batch)
+    assert torch.equal(cond.given, batch["hint"])
+    assert not cond.given_mask.any()
 
 
 def test_video_is_encoded_by_the_autoencoder_that_stays_as_it_is():
@@ -217,6 +295,18 @@ def test_training_goes_on_from_a_trained_model(tmp_path):
     bare = str(write_folder(tiny(text_encoder=None).parts(), tmp_path / "bare"))
     with pytest.raises(ValueError, match="which has no text_encoder"):
         tiny(start=bare)
+
+
+def test_a_network_that_is_told_more_numbers_goes_on_from_one_that_is_not(tmp_path):
+    trained = tiny(network=told("fps"))
+    folder = str(write_folder(trained.parts(), tmp_path / "model"))
+    network = told("fps", "noise_aug")
+    new = network.scalar_embeds["noise_aug"].fc1.weight.clone()
+    tiny(network=network, start=folder)
+    assert torch.equal(network.patch_embed.weight, trained.network.patch_embed.weight)
+    assert torch.equal(network.scalar_embeds["noise_aug"].fc1.weight, new)
+    with pytest.raises(ValueError, match=r"VideoDiT has no scalar_embeds\.fps"):
+        tiny(network=told("noise_aug"), start=folder)
 
 
 def test_a_network_can_be_conditioned_on_classes(tmp_path):

@@ -27,16 +27,39 @@ AUTOENCODER = [
     "--data.shapes={num_train: 12, num_val: 6, size: 16, num_frames: 5}",
     "--data.batch_size=4",
 ]
+TIMES_PER_FRAME = [
+    "--model.network.factorization=[{class_path: Spatial}, "
+    "{class_path: Temporal, init_args: {is_causal: true, window: 2}}]",
+    "--model.network.block.time_positions=rotary",
+    "--model.loss.frame_times={class_path: MixedTimes, init_args: "
+    "{rules: [CleanPast, IndependentTimes], weights: [1, 1]}}",
+]
+
+
+STAGES = ("keyframes", "interpolate", "upscale")
+STAGE = [
+    *(word for word in AUTOENCODER if word.startswith(("--trainer", "--model.autoencoder"))),
+    *(f"--model.network.{size}" for size in ("dim=24", "depth=1", "num_heads=2", "pooled_dim=12")),
+    *(f"--model.text_encoder.{size}" for size in ("dim=12", "depth=1", "num_heads=2")),
+    "--data.shapes={num_train: 12, num_val: 6, size: 16, num_frames: 9}",
+    "--data.batch_size=4",
+]
 
 
 def words_for(kind, smoke, cache):
     if kind == "diffusion":
         return smoke
+    if kind == "times per frame":
+        return [*smoke, *TIMES_PER_FRAME]
+    if kind in STAGES:
+        recipe = ROOT / "configs" / f"{kind}_s_shapes.yaml"
+        low = ["--data.view.low_size=8"] if kind == "upscale" else []
+        return [f"--config={recipe}", *STAGE, *low, f"--data.cache_dir={cache}"]
     recipe = ROOT / "configs" / "vae_shapes.yaml"
     return [f"--config={recipe}", *AUTOENCODER, f"--data.cache_dir={cache}"]
 
 
-@pytest.mark.parametrize("kind", ["diffusion", "autoencoder"])
+@pytest.mark.parametrize("kind", ["diffusion", "times per frame", "autoencoder", *STAGES])
 def test_a_resumed_run_ends_like_one_that_was_not_interrupted(kind, smoke, cache, tmp_path):
     words = words_for(kind, smoke, cache)
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -19,7 +19,7 @@ def test_dataclasses_and_configurable_classes_are_built():
     [
         "vdm.cli.main",  # a function
         "vdm.data.real_clips.fetch",
-        "vdm.utils.video_io.Fraction",  # a class from elsewhere
+        "vdm.utils.video_reader.Fraction",  # a class from elsewhere
         "vdm.utils.video_io.Path",
         "vdm.utils.video_io.os",
         "vdm.layers.attention.Attention",  # a class whose arguments nobody remembers

@@ -35,3 +35,14 @@ def test_a_grid_covers_its_seconds():
 def test_impossible_grids_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         TimeGrid(**arguments)
+
+
+@pytest.mark.parametrize(("num_frames", "step"), [(16, 2), (16, 3), (17, 4), (1, 5), (9, 1)])
+def test_keyframes_have_a_time_axis_of_their_own(num_frames, step):
+    grid = TimeGrid(num_frames, 8.0, 4)
+    every = grid.every(step)
+    assert every.num_latent_frames == len(range(0, grid.num_latent_frames, step))
+    assert every.fps == 8.0 / step
+    assert every.every(2).num_latent_frames == grid.every(2 * step).num_latent_frames
+    with pytest.raises(ValueError, match="got step=0"):
+        grid.every(0)

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vdm.conditioning.given import Fill, GivenMask, Masked, NoiseAugmentation, Showing
 from vdm.types import Latents
 
 Uniforms = Float[Tensor, "b draws"]
-GivenMask = Float[Tensor, "b 1 t h w"]
 
 
 class GivenFrames(ABC):
     """A rule that says which frames are given."""
+
+    @property
+    def shown(self) -> Showing:
+        """How the network sees them: masked and without noise, where nothing else is said."""
+        return Showing()
 
     @abstractmethod
     def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
@@ -43,11 +48,6 @@ def given_mask(frames: Bool[Tensor, "b t"], latents: Latents) -> GivenMask:
     """A mask over latents, 1 where given, from the frames that are given."""
     h, w = latents.shape[3:]
     return repeat(frames.to(latents), "b t -> b 1 t h w", h=h, w=w)
-
-
-def make_given(x0: Latents, mask: GivenMask) -> Latents:
-    """The latents where they are given, zero elsewhere."""
-    return x0 * mask
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,7 @@ class Mixture(GivenFrames):
             raise ValueError(f"got {len(self.weights)} weights, expected {len(self.rules) or 1}")
         if min(self.weights) < 0 or sum(self.weights) <= 0:
             raise ValueError(f"got weights {list(self.weights)}, expected positive ones")
+        _check_silent(self.rules)
 
     def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
         """The first number says which rule; what is left of it is uniform again."""
@@ -198,6 +199,43 @@ class Mixture(GivenFrames):
                 frames = torch.where(mine, rule.choose(num_frames, rest), frames)
             start += share
         return frames
+
+
+@dataclass(frozen=True)
+class Shown(GivenFrames):
+    """A rule, and how the network sees what it gives.
+
+    Args:
+        rule: Which frames are given.
+        fill: What stands where none is given: ``Masked``, ``Nearest``, or a ``Hint``.
+        noise: Noise on what is given, for networks that read ``noise_aug``; None for none.
+
+    Raises:
+        ValueError: If the rule says itself how it is seen.
+    """
+
+    rule: GivenFrames
+    fill: Fill = field(default_factory=Masked)
+    noise: NoiseAugmentation | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one answer."""
+        _check_silent([self.rule])
+
+    @property
+    def shown(self) -> Showing:
+        """As these arguments say."""
+        return Showing(self.fill, self.noise)
+
+    def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
+        """Those of the rule."""
+        return self.rule.choose(num_frames, u)
+
+
+def _check_silent(rules: Sequence[GivenFrames]) -> None:
+    """Refuse rules that say how they are seen, where another one does."""
+    if said := [rule for rule in rules if rule.shown != Showing()]:
+        raise ValueError(f"got {type(said[0]).__name__} inside another rule, expected it outermost")
 
 
 def _check_positive(name: str, value: int) -> None:

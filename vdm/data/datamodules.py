@@ -22,6 +22,7 @@ from vdm.data.block_store import digest, write_text
 from vdm.data.clip_cache import ClipCache, build_clip_cache
 from vdm.data.datasets import ClipDataset
 from vdm.data.latent_cache import LatentCache, LatentDataset, build_latent_cache
+from vdm.data.latent_view import LatentView, Smaller
 from vdm.data.real_clips import RealClips
 from vdm.data.sampler import ShuffledBatches
 from vdm.data.sources import Paraphrase, ShapesSource, mirror_caption
@@ -234,7 +235,7 @@ class ShapesClips(BatchesModule):
 
 
 class ShapesLatents(BatchesModule):
-    """Latents of the embedded world's clips: batches of ``latents``, ``caption`` and ``index``.
+    """Latents of the world's clips: batches of ``latents``, ``caption``, ``index`` and ``fps``.
 
     The encoder is the argument, or the one set by :meth:`use_autoencoder`, or else the
     ``autoencoder`` of the module that is being trained. It is looked for when the first loader is
@@ -249,6 +250,7 @@ class ShapesLatents(BatchesModule):
         paraphrase: Reword captions differently in every pass; validation keeps the canonical words.
         mirror: Train on mirrored clips too, except where the mirrored caption belongs to a held-out
             split.
+        view: Which part of the latents: keyframes alone, or with a hint from a smaller copy.
         dtype: Type that latents are stored in; batches are float32.
         cache_dir: Folder of all caches.
     """
@@ -262,6 +264,7 @@ class ShapesLatents(BatchesModule):
         seed: int = 0,
         paraphrase: bool = True,
         mirror: bool = False,
+        view: LatentView = LatentView(),  # noqa: B008 (frozen)
         dtype: Literal["float16", "float32"] = "float16",
         cache_dir: str = "outputs/cache",
     ) -> None:
@@ -270,6 +273,7 @@ class ShapesLatents(BatchesModule):
         self.autoencoder = autoencoder
         self.paraphrase = paraphrase
         self.mirror = mirror
+        self.view = view
         self.dtype = dtype
         self.cache_dir = cache_dir
 
@@ -282,30 +286,38 @@ class ShapesLatents(BatchesModule):
         """Encode by this module from now on."""
         self.autoencoder = autoencoder
 
-    def latents(self, split: Split) -> LatentCache:
+    def latents(self, split: Split, low_size: int | None = None) -> LatentCache:
         """The cached latents of a split, encoded now if they are not there.
+
+        Args:
+            split: Which clips.
+            low_size: Of copies that were brought to this size and back; None for the clips.
 
         Raises:
             ValueError: If nobody provides an autoencoder.
         """
         autoencoder = _encoder_of(self, self.autoencoder)
-        clips = build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
+        clips: Any = build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
+        clips = clips if low_size is None else Smaller(clips, low_size)
         mirror = mirror_caption if self.mirror and split == "train" else None
         return build_latent_cache(clips, autoencoder, self.cache_dir, mirror, self.dtype)
 
     def train_dataset(self) -> LatentDataset:
         """Training latents."""
-        return LatentDataset(
-            self.latents("train"), Paraphrase(self.seed) if self.paraphrase else None
-        )
+        return self._samples("train", Paraphrase(self.seed) if self.paraphrase else None)
 
     def val_dataset(self) -> LatentDataset:
         """Validation latents with canonical captions."""
-        return LatentDataset(self.latents("val"))
+        return self._samples("val")
 
     def test_dataset(self) -> LatentDataset:
         """Latents of the split ``test-iid``."""
-        return LatentDataset(self.latents("test-iid"))
+        return self._samples("test-iid")
+
+    def _samples(self, split: Split, vary: Paraphrase | None = None) -> LatentDataset:
+        low = self.view.low_size
+        hints = None if low is None else self.latents(split, low)
+        return LatentDataset(self.latents(split), vary, self.view, self.shapes.fps, hints)
 
 
 class RealVideos(BatchesModule):

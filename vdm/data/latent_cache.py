@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from vdm.data.block_store import BlockStore, build_store, digest, find_store, store_folder
 from vdm.data.clip_cache import ClipSource, describe_source
 from vdm.data.datasets import VaryCaption
+from vdm.data.latent_view import LatentView
 from vdm.utils.config import describe
 from vdm.utils.video_io import from_uint8
 
@@ -78,6 +79,10 @@ class LatentSample(TypedDict):
     latents: Float[Tensor, "c t h w"]
     caption: str
     index: int
+    fps: NotRequired[Float[Tensor, ""]]
+    """Rate of the clip whose latents these are, where it is known."""
+    hint: NotRequired[Float[Tensor, "c t h w"]]
+    """Latents of a poorer copy."""
 
 
 class LatentDataset(Dataset[LatentSample]):
@@ -86,11 +91,24 @@ class LatentDataset(Dataset[LatentSample]):
     Args:
         cache: Finished latents.
         vary: Rewords the caption for each pass; none keeps it.
+        view: Which part of them.
+        fps: Rate of the clips, where it is known.
+        hints: Latents of poorer copies of the same clips.
     """
 
-    def __init__(self, cache: LatentCache, vary: VaryCaption | None = None) -> None:
+    def __init__(
+        self,
+        cache: LatentCache,
+        vary: VaryCaption | None = None,
+        view: LatentView = LatentView(),  # noqa: B008 (frozen)
+        fps: float | None = None,
+        hints: LatentCache | None = None,
+    ) -> None:
         self.cache = cache
         self.vary = vary
+        self.view = view
+        self.fps = fps
+        self.hints = hints
 
     def __len__(self) -> int:
         return len(self.cache)
@@ -100,8 +118,20 @@ class LatentDataset(Dataset[LatentSample]):
         caption, _ = self.cache.store.notes[index]
         if self.vary is not None:
             caption = self.vary(caption, index, epoch)
-        latents = torch.from_numpy(np.array(self.cache.latents[index], dtype=np.float32))
-        return {"latents": latents, "caption": caption, "index": index}
+        sample: LatentSample = {
+            "latents": self._row(self.cache, index),
+            "caption": caption,
+            "index": index,
+        }
+        if self.fps is not None:
+            sample["fps"] = torch.tensor(self.fps / self.view.stride)
+        if self.hints is not None:
+            sample["hint"] = self._row(self.hints, index)
+        return sample
+
+    def _row(self, cache: LatentCache, index: int) -> Float[Tensor, "c t h w"]:
+        row = cache.latents[index][:, :: self.view.stride]
+        return torch.from_numpy(np.array(row, dtype=np.float32))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from vdm.diffusion.targets import Target
 from vdm.types import Conditioning, Denoise, Network
 from vdm.utils.tensors import expand_as
 
-Time = Float[Tensor, " b"]
+Time = Float[Tensor, " b *frames"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,15 +46,19 @@ class Denoiser:
 
         Args:
             xt: Noisy latents.
-            t: Noise times, one per sample.
-            cond: What the network is told besides.
+            t: Noise times, one per sample, or one per frame ``(b, t)``: every frame then has its
+                own scales, and the network is told a noise level for each.
+            cond: What the network is told besides. ``cond.token_times`` are noise times per frame
+                and take precedence over ``t``.
 
         Returns:
             The prediction, in at least float32.
 
         Raises:
-            ValueError: If ``t`` does not hold one time per sample.
+            ValueError: If ``t`` does not hold one time per sample or frame.
         """
+        if cond.token_times is not None:
+            t, cond = cond.token_times, cond.replace(token_times=None)
         check_times(t, xt)
         t = at_least_float32(t)
         scales = self.preconditioning
@@ -65,11 +69,17 @@ class Denoiser:
 
     def __call__(self, xt: Sample, t: Time, cond: Conditioning) -> Sample:
         """The network's estimate of the clean latents, in at least float32; arguments as above."""
-        return self.target.to_x0(self.schedule, xt, self.predict(xt, t, cond), t)
+        pred = self.predict(xt, t, cond)
+        return self.target.to_x0(self.schedule, xt, pred, times_of(t, cond))
 
     def bind(self, cond: Conditioning) -> Denoise:
         """The denoiser of noisy latents and time alone that samplers and guidance take."""
         return lambda xt, t: self(xt, t, cond)
+
+
+def times_of(t: Time, cond: Conditioning) -> Tensor:
+    """The noise times that hold: those of the frames, where the conditioning has them."""
+    return t if cond.token_times is None else cond.token_times
 
 
 def consistency_boundary(

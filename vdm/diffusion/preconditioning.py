@@ -19,7 +19,8 @@ from torch import Tensor
 from vdm.diffusion.schedules import NoiseSchedule
 from vdm.diffusion.targets import X0, Target
 
-Time = Float[Tensor, " b"]
+Time = Float[Tensor, " b *frames"]
+"""One per sample, or one per frame."""
 
 
 class Preconditioning(ABC):

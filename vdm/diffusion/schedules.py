@@ -102,19 +102,20 @@ class NoiseSchedule(ABC):
         time = torch.tensor(t, dtype=torch.float64)
         return math.hypot(self.alpha(time), self.sigma(time))
 
-    def add_noise(self, x0: Sample, eps: Sample, t: Float[Tensor, " b"]) -> Sample:
+    def add_noise(self, x0: Sample, eps: Sample, t: Float[Tensor, " b *frames"]) -> Sample:
         """Move clean latents to noise time ``t``.
 
         Args:
             x0: Clean latents, unit variance per channel.
             eps: Standard normal noise.
-            t: Noise times in [0, 1], one per sample; 0 is clean, 1 is pure noise.
+            t: Noise times in [0, 1], one per sample, or one per frame ``(b, t)``; 0 is clean, 1 is
+                pure noise.
 
         Returns:
             Noisy latents ``xt``, in the precision of ``x0``.
 
         Raises:
-            ValueError: If ``t`` does not hold one time per sample.
+            ValueError: If ``t`` does not hold one time per sample or frame.
 
         Source:
             Kingma et al. 2021, arXiv:2107.00630, eq. 1.
@@ -126,14 +127,16 @@ class NoiseSchedule(ABC):
 
 
 def check_times(t: Tensor, x: Tensor) -> None:
-    """Refuse times that are not one per sample of ``x``.
+    """Refuse times that are neither one per sample of ``x`` nor one per frame.
 
     Raises:
-        ValueError: If ``t`` is not of shape ``(b,)``.
+        ValueError: If ``t`` is of neither shape, ``(b,)`` or ``(b, t)``.
     """
-    if t.shape != x.shape[:1]:
+    per_frame = (x.shape[0], x.shape[2]) if x.ndim > 2 else None
+    if t.shape != x.shape[:1] and tuple(t.shape) != per_frame:
+        also = "" if per_frame is None else f", or {per_frame}: one per frame"
         raise ValueError(
-            f"got times of shape {tuple(t.shape)}, expected ({x.shape[0]},): one per sample"
+            f"got times of shape {tuple(t.shape)}, expected ({x.shape[0]},): one per sample{also}"
         )
 
 

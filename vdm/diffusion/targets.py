@@ -20,7 +20,8 @@ from torch import Tensor
 from vdm.diffusion.schedules import NoiseSchedule, Sample, at_least_float32, check_times
 from vdm.utils.tensors import expand_as
 
-Time = Float[Tensor, " b"]
+Time = Float[Tensor, " b *frames"]
+"""One per sample, or one per frame."""
 
 
 def _coefficients(schedule: NoiseSchedule, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
 
-Uniforms = Float[Tensor, " b"]
-Time = Float[Tensor, " b"]
+Uniforms = Float[Tensor, " b *frames"]
+Time = Float[Tensor, " b *frames"]
+"""One per sample, or one per frame."""
 
 _MARGIN = 2.0**-24  # the spacing of float32 below 1; at 0 and 1 themselves tails are infinite
 
@@ -35,7 +36,7 @@ class TimeDistribution(ABC):
         """The times at these quantiles.
 
         Args:
-            u: Uniform numbers in [0, 1), one per sample.
+            u: Uniform numbers in [0, 1), one per sample or frame.
             schedule: The schedule that the times are for.
         """
 

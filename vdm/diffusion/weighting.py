@@ -22,7 +22,8 @@ from torch import Tensor
 from vdm.diffusion.schedules import NoiseSchedule
 from vdm.diffusion.targets import Target
 
-Time = Float[Tensor, " b"]
+Time = Float[Tensor, " b *frames"]
+"""One per sample, or one per frame."""
 
 
 class Weighting(ABC):
@@ -30,7 +31,7 @@ class Weighting(ABC):
 
     @abstractmethod
     def __call__(self, schedule: NoiseSchedule, target: Target, t: Time) -> Time:
-        """Weight per sample."""
+        """Weight per sample or frame."""
 
 
 def weight_from_errors(

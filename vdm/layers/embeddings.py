@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -11,6 +12,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vdm.types import Conditioning, Latents
+
+Scalar = Literal["fps", "motion_bucket", "noise_aug", "guidance"]
+ReadsGiven = bool | Literal["latents"]
 PatchOrder = Literal["channels_first", "channels_last"]
 
 PATCHIFY = {
@@ -86,6 +91,36 @@ class NoiseLevelEmbedding(nn.Module):
         return self.fc2(F.silu(self.fc1(waves.to(self.fc1.weight.dtype))))
 
 
+class NumbersEmbedding(nn.Module):
+    """Several numbers as one vector: their sinusoids side by side, linear, SiLU, linear.
+
+    Args:
+        count: How many numbers.
+        dim: Width of the result.
+        sinusoid_dim: Width of the sinusoid of each.
+        cos_first: Whether cosines come first in it.
+        shift: See :func:`sinusoid`.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        dim: int,
+        sinusoid_dim: int = 256,
+        cos_first: bool = True,
+        shift: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.sinusoid_dim, self.cos_first, self.shift = sinusoid_dim, cos_first, shift
+        self.fc1 = nn.Linear(count * sinusoid_dim, dim)
+        self.fc2 = nn.Linear(dim, dim)
+
+    def forward(self, values: Float[Tensor, "b count"]) -> Float[Tensor, "b dim"]:
+        """Embed the numbers of each sample."""
+        waves = sinusoid(values, self.sinusoid_dim, self.cos_first, self.shift).flatten(1)
+        return self.fc2(F.silu(self.fc1(waves.to(self.fc1.weight.dtype))))
+
+
 class LabelEmbedding(nn.Module):
     """A vector for each class label, and one more, ``null``, for "no label".
 
@@ -106,6 +141,138 @@ class LabelEmbedding(nn.Module):
     def forward(self, label: Int[Tensor, " b"]) -> Float[Tensor, "b dim"]:
         """Look the labels up."""
         return self.table(label)
+
+
+def make_pooled_embed(pooled_dim: int | None, dim: int) -> nn.Sequential | None:
+    """From the vector of a whole text to the width of the level; None where none is read."""
+    if pooled_dim is None:
+        return None
+    return nn.Sequential(nn.Linear(pooled_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+
+def readable_fields(
+    scalars: Collection[str],
+    text: str | None,
+    pooled: bool,
+    label: bool,
+    given: ReadsGiven,
+    token_times: bool = True,
+) -> tuple[set[str], set[str]]:
+    """Which fields of the conditioning a network can read, and which it needs.
+
+    Args:
+        scalars: Numbers that it is told.
+        text: Field of what it attends to; None for a network without cross-attention.
+        pooled: Whether it reads the vector of a whole text.
+        label: Whether it reads labels.
+        given: What it reads of the given frames, see :func:`join_given`.
+        token_times: Whether the noise level may vary between frames.
+    """
+    needs = set(scalars)
+    needs |= {text} if text is not None else set()
+    needs |= {"pooled_text"} if pooled else set()
+    reads = needs | ({"token_times"} if token_times else set())
+    reads |= {"label"} if label else set()
+    reads |= {"text_mask"} if text == "text" else set()
+    reads |= {"given"} if given else set()
+    reads |= {"given_mask"} if given is True else set()
+    return reads, needs
+
+
+def num_input_channels(channels: int, given: ReadsGiven) -> int:
+    """Channels of what :func:`join_given` makes."""
+    return channels * (2 if given else 1) + (1 if given is True else 0)
+
+
+def join_given(
+    x: Latents, cond: Conditioning, given: ReadsGiven
+) -> Float[Tensor, "b c_joined t h w"]:
+    """Noisy latents, given latents and their mask along the channels.
+
+    Args:
+        x: Noisy latents.
+        cond: Holds what is given, read as it is; without it no frame is given.
+        given: Whether the network reads it; ``latents`` for one that is given every frame, or none,
+            and has no mask.
+
+    Raises:
+        ValueError: If a mask comes without latents, or the other way round.
+    """
+    if given == "latents":
+        known = torch.zeros_like(x) if cond.given is None else cond.given.to(x.dtype)
+        return torch.cat((x, known), dim=1)
+    if (cond.given is None) != (cond.given_mask is None):
+        raise ValueError("got one of given and given_mask, expected both or neither")
+    if not given:
+        return x
+    if cond.given is None or cond.given_mask is None:
+        b, c, t, h, w = x.shape
+        return torch.cat((x, x.new_zeros(b, c + 1, t, h, w)), dim=1)
+    return torch.cat((x, cond.given.to(x.dtype), cond.given_mask.to(x.dtype)), dim=1)
+
+
+def noise_levels(
+    c_noise: Float[Tensor, " b *frames"],
+    cond: Conditioning,
+    num_frames: int,
+    scale: float,
+    patch: int = 1,
+) -> Float[Tensor, "b t"]:
+    """The noise level of each sample (t = 1), or of each frame where noise times vary.
+
+    Args:
+        c_noise: Noise levels, one per sample or per frame.
+        cond: ``cond.token_times`` takes precedence.
+        num_frames: Frames of tokens.
+        scale: The noise level of noise time 1.
+        patch: Frames of latents in a token.
+
+    Raises:
+        ValueError: If levels vary and there is not one for each frame.
+    """
+    if cond.token_times is not None:
+        name, levels = "token_times", scale * cond.token_times
+    elif c_noise.ndim == 2:
+        name, levels = "c_noise", c_noise
+    else:
+        return c_noise.unsqueeze(1)
+    if patch != 1 or levels.shape[1] != num_frames:
+        raise ValueError(
+            f"got {name} for {levels.shape[1]} frames and patches of {patch} frames, "
+            f"expected {num_frames} frames and patches of 1"
+        )
+    return levels
+
+
+def add_told(
+    level: Float[Tensor, "b t d"],
+    cond: Conditioning,
+    scalar_embeds: nn.ModuleDict,
+    pooled_embed: nn.Module | None,
+    label_embed: LabelEmbedding | None,
+) -> Float[Tensor, "b t d"]:
+    """Add what else a network is told to the embedding of the noise level.
+
+    Args:
+        level: Embedded noise level per sample or per frame.
+        cond: What it is told.
+        scalar_embeds: An embedding for each number, by its field; or one for several numbers
+            together, by their fields with ``__`` between them.
+        pooled_embed: Embedding of the whole text's vector.
+        label_embed: Embedding of labels; no label is the label "none".
+    """
+    extra = []
+    for names, embed in scalar_embeds.items():
+        values = [getattr(cond, name) for name in names.split("__")]
+        extra.append(embed(values[0] if len(values) == 1 else torch.stack(values, dim=1)))
+    if pooled_embed is not None:
+        extra.append(pooled_embed(cond.pooled_text))
+    if label_embed is not None:
+        none = torch.full((len(level),), label_embed.null, device=level.device)
+        extra.append(label_embed(none if cond.label is None else cond.label))
+    for vector in extra:
+        level = level + vector.unsqueeze(1)
+    return level
 
 
 def patchify(

@@ -160,6 +160,7 @@ class Spatial(Factorization):
     """The tokens of a frame attend to each other."""
 
     is_causal = True  # no frame sees any other
+    window = 1
 
     def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:
         """One sequence per frame."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 NormKind = Literal["layer", "rms"]
+Statistics = Literal["frame", "clip"]
 
 
 class RMSNorm(nn.Module):
@@ -95,6 +96,25 @@ class PerFrameGroupNorm(nn.GroupNorm):
         """Normalise every frame by itself."""
         frames = rearrange(input, "b c t h w -> (b t) c h w")
         return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=len(input))
+
+
+def make_group_norm(
+    channels: int, num_groups: int, eps: float = 1e-5, statistics: Statistics = "frame"
+) -> nn.GroupNorm:
+    """Group normalisation of video, over one frame at a time or over all frames of a clip.
+
+    Raises:
+        ValueError: If the groups do not divide the channels, or the statistics are unknown.
+    """
+    if statistics not in ("frame", "clip"):
+        raise ValueError(f"got statistics={statistics!r}, expected 'frame' or 'clip'")
+    if channels % num_groups:
+        nearest = max(n for n in range(1, num_groups + 1) if channels % n == 0)
+        raise ValueError(
+            f"got num_groups={num_groups}, expected a divisor of {channels}, e.g. {nearest}"
+        )
+    kind = PerFrameGroupNorm if statistics == "frame" else nn.GroupNorm
+    return kind(num_groups, channels, eps)
 
 
 def modulate(

@@ -6,9 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vdm.metrics.clips import Clips, check_clips
-from vdm.metrics.frechet import Features, GaussianStatistics, frechet_distance, frechet_interval
+from vdm.metrics.frechet import Features
 from vdm.metrics.optical_flow import Flow, FlowEstimator
-from vdm.metrics.score import NUM_RESAMPLES, Protocol, Score
 
 GRID = 32  # side of the flow fields
 SEGMENTS, CELLS, DIRECTIONS = 3, 2, 8
@@ -55,43 +54,3 @@ def motion_features(clips: Clips, estimator: FlowEstimator | None = None) -> Fea
     check_clips(clips, min_frames=MIN_FRAMES)
     estimator = estimator or FlowEstimator()
     return np.stack([motion_features_of_flow(estimator(clip, size=(GRID, GRID))) for clip in clips])
-
-
-def motion_distance(
-    real: Float[np.ndarray, "_ d"],
-    generated: Float[np.ndarray, "_ d"],
-    protocol: Protocol,
-    more_real: Float[np.ndarray, "_ d"] | None = None,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Score:
-    """``fmd/flow``: the Frechet distance between motion features, with interval and floor.
-
-    Args:
-        real: Features of the real clips.
-        generated: Features of the generated clips.
-        protocol: What the score is called.
-        more_real: Features of as many other real clips; their distance to ``real`` is the floor.
-        num_resamples: Bootstrap resamples for the interval.
-        seed: Seed of the resampling.
-
-    Raises:
-        ValueError: If a set has fewer than 2 clips, or the second real set is not as large as the
-            generated one.
-    """
-    if more_real is not None and len(more_real) != len(generated):
-        raise ValueError(f"got {len(more_real)} clips for the floor, expected {len(generated)}")
-    statistics = GaussianStatistics.of(real)
-    result = frechet_distance(statistics, GaussianStatistics.of(generated))
-    floor = None
-    if more_real is not None:
-        floor = frechet_distance(statistics, GaussianStatistics.of(more_real)).value
-    return Score(
-        result.value,
-        protocol.id,
-        len(real),
-        len(generated),
-        frechet_interval(real, generated, num_resamples, seed),
-        floor=floor,
-        rank_deficient=result.rank_deficient,
-    )

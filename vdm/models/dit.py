@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,19 @@ from torch.utils.checkpoint import checkpoint
 
 from vdm.layers import masks
 from vdm.layers.attention import KVCache
-from vdm.layers.embeddings import LabelEmbedding, NoiseLevelEmbedding, patchify, unpatchify
+from vdm.layers.embeddings import (
+    LabelEmbedding,
+    NoiseLevelEmbedding,
+    Scalar,
+    add_told,
+    join_given,
+    make_pooled_embed,
+    noise_levels,
+    num_input_channels,
+    patchify,
+    readable_fields,
+    unpatchify,
+)
 from vdm.layers.factorization import Factorization, Joint
 from vdm.layers.norms import AdaLNLinear
 from vdm.layers.positions import RotaryTable, axial_rope, axial_sincos, default_axes_dims
@@ -22,9 +34,7 @@ from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer
 from vdm.types import Conditioning, Latents
 from vdm.utils.config import configurable
 
-Scalar = Literal["fps", "motion_bucket", "noise_aug", "guidance"]
-
-TIME_SCALE = 1000.0  # c_noise is 1000 t; ``Conditioning.token_times`` is t
+TIME_SCALE = 1000.0  # of ``Conditioning.token_times`` where no ``Denoiser`` has translated them
 ROPE_THETA = 256.0  # as in HunyuanVideo, Kong et al. 2024, arXiv:2412.03603: latent grids are small
 
 
@@ -115,18 +125,14 @@ class VideoDiT(nn.Module):
         self.frame_conditioning, self.scalars = frame_conditioning, tuple(scalars)
         self.options = block
         patch = pt * ph * pw
-        inputs = 2 * in_channels + 1 if frame_conditioning else in_channels
+        inputs = num_input_channels(in_channels, frame_conditioning)
         self.patch_embed = nn.Linear(patch * inputs, dim)
         self.time_embed = NoiseLevelEmbedding(dim)
         self.scalar_embeds = nn.ModuleDict(
             {name: NoiseLevelEmbedding(dim) for name in self.scalars}
         )
         self.label_embed = None if num_labels is None else LabelEmbedding(num_labels, dim)
-        self.pooled_embed = (
-            None
-            if pooled_dim is None
-            else nn.Sequential(nn.Linear(pooled_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
-        )
+        self.pooled_embed = make_pooled_embed(pooled_dim, dim)
         self.shared_modulation = nn.Linear(dim, 6 * dim) if block.modulation == "single" else None
         kinds = [factorization[index % len(factorization)] for index in range(depth)]
         self.blocks = nn.ModuleList(
@@ -135,19 +141,20 @@ class VideoDiT(nn.Module):
         self.axes_dims = default_axes_dims(dim // num_heads)
         self.final = FinalLayer(dim, patch * in_channels, block)
         self.is_causal = all(kind.is_causal for kind in kinds)
-        self.reads, self.needs = self._fields(text_dim)
+        self.is_endless = (
+            self.is_causal
+            and block.time_positions == "rotary"
+            and all(kind.window is not None for kind in kinds)
+        )
+        """Whether far into a clip everything is as in training, so that it may go on for ever."""
+        self.reads, self.needs = readable_fields(
+            self.scalars,
+            text=None if text_dim is None else "text",
+            pooled=pooled_dim is not None,
+            label=num_labels is not None,
+            given=frame_conditioning,
+        )
         self._init_weights()
-
-    def _fields(self, text_dim: int | None) -> tuple[set[str], set[str]]:
-        """Which fields of the conditioning the network can read, and which it needs."""
-        needs: set[str] = set(self.scalars)
-        needs |= {"text"} if text_dim is not None else set()
-        needs |= {"pooled_text"} if self.pooled_embed is not None else set()
-        reads = needs | {"token_times"}
-        reads |= {"label"} if self.label_embed is not None else set()
-        reads |= {"text_mask"} if text_dim is not None else set()
-        reads |= {"given", "given_mask"} if self.frame_conditioning else set()
-        return reads, needs
 
     def _init_weights(self) -> None:
         """Xavier everywhere; small embeddings; closed branches and a zero prediction."""
@@ -168,13 +175,17 @@ class VideoDiT(nn.Module):
             nn.init.zeros_(self.shared_modulation.weight)
             nn.init.zeros_(self.shared_modulation.bias)
 
-    def forward(self, x: Latents, c_noise: Float[Tensor, " b"], cond: Conditioning) -> Latents:
+    def forward(
+        self, x: Latents, c_noise: Float[Tensor, " b *frames"], cond: Conditioning
+    ) -> Latents:
         """Predict the target from noisy latents.
 
         Args:
             x: Noisy latents.
-            c_noise: ``1000 t`` for noise times ``t``. ``cond.token_times`` takes precedence.
-            cond: What else the network is told.
+            c_noise: Noise level in the units of training, ``1000 t`` for noise times ``t`` of a
+                flow model: one per sample, or one per latent frame ``(b, t)`` where it varies.
+            cond: What else the network is told. ``cond.token_times`` are taken as ``t`` of a flow
+                model and take precedence over ``c_noise``.
 
         Raises:
             ValueError: If the conditioning has fields that the network does not read, or lacks ones
@@ -196,7 +207,7 @@ class VideoDiT(nn.Module):
     def step(
         self,
         x: Latents,
-        c_noise: Float[Tensor, " b"],
+        c_noise: Float[Tensor, " b *frames"],
         cond: Conditioning,
         cache: DiTCache | None = None,
     ) -> tuple[Latents, DiTCache]:
@@ -208,7 +219,7 @@ class VideoDiT(nn.Module):
 
         Args:
             x: Noisy latents of the next frames.
-            c_noise: ``1000 t`` of these frames.
+            c_noise: Noise level of these frames.
             cond: As in :meth:`forward`; fields with a frame axis cover the next frames only.
             cache: What was returned for the frames before; None at the start of a clip.
 
@@ -240,12 +251,16 @@ class VideoDiT(nn.Module):
         cond.check(type(self).__name__, self.reads, self.needs)
         if x.shape[1] != self.in_channels:
             raise ValueError(f"got {x.shape[1]} channels, expected {self.in_channels}")
-        tokens = self.patch_embed(patchify(self._join_given(x, cond), self.patch_size))
+        tokens = self.patch_embed(
+            patchify(join_given(x, cond, self.frame_conditioning), self.patch_size)
+        )
         grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
         # Rotary positions alone do not tell where the borders are.
-        places = axial_sincos(
-            grid, default_axes_dims(self.dim), frame_offset=frame_offset, device=x.device
-        )
+        dims = default_axes_dims(self.dim)
+        if self.options.time_positions == "absolute":
+            places = axial_sincos(grid, dims, frame_offset=frame_offset, device=x.device)
+        else:
+            places = axial_sincos((1, *grid[1:]), dims, device=x.device)  # every frame is the first
         tokens = tokens + places.to(tokens.dtype)
         level = self._level(c_noise, cond, grid[0])
         shared = level
@@ -255,37 +270,10 @@ class VideoDiT(nn.Module):
         text_mask = None if cond.text_mask is None else masks.padding(cond.text_mask)
         return _Inputs(tokens, level, shared, table, cond.text, text_mask)
 
-    def _join_given(self, x: Tensor, cond: Conditioning) -> Tensor:
-        """Noisy latents, given latents and their mask along the channels."""
-        if (cond.given is None) != (cond.given_mask is None):
-            raise ValueError("got one of given and given_mask, expected both or neither")
-        if not self.frame_conditioning:
-            return x
-        if cond.given is None or cond.given_mask is None:
-            b, c, t, h, w = x.shape
-            return torch.cat((x, x.new_zeros(b, c + 1, t, h, w)), dim=1)
-        mask = cond.given_mask.to(x.dtype)
-        return torch.cat((x, cond.given.to(x.dtype) * mask, mask), dim=1)
-
     def _level(
         self, c_noise: Tensor, cond: Conditioning, num_frames: int
     ) -> Float[Tensor, "b t d"]:
         """One conditioning vector per sample (t = 1), or per frame where noise times vary."""
-        levels = c_noise.unsqueeze(1)
-        if cond.token_times is not None:
-            if self.patch_size[0] != 1 or cond.token_times.shape[1] != num_frames:
-                raise ValueError(
-                    f"got token_times for {cond.token_times.shape[1]} frames and patches of "
-                    f"{self.patch_size[0]} frames, expected {num_frames} frames and patches of 1"
-                )
-            levels = TIME_SCALE * cond.token_times
+        levels = noise_levels(c_noise, cond, num_frames, TIME_SCALE, self.patch_size[0])
         level = self.time_embed(levels)
-        extra = [embed(getattr(cond, name)) for name, embed in self.scalar_embeds.items()]
-        if self.pooled_embed is not None:
-            extra.append(self.pooled_embed(cond.pooled_text))
-        if self.label_embed is not None:
-            none = torch.full((len(level),), self.label_embed.null, device=level.device)
-            extra.append(self.label_embed(none if cond.label is None else cond.label))
-        for vector in extra:
-            level = level + vector.unsqueeze(1)
-        return level
+        return add_told(level, cond, self.scalar_embeds, self.pooled_embed, self.label_embed)

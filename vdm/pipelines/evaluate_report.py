@@ -20,12 +20,12 @@ from vdm.metrics.captions import (
     score_caption,
     swapped,
 )
-from vdm.metrics.frechet import frechet_distance_inf
-from vdm.metrics.motion import motion_distance
+from vdm.metrics.frechet import frechet_distance_inf, frechet_score
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
 from vdm.metrics.temporal import Jitter, mean_jitter
-from vdm.pipelines.evaluate_records import Records
+from vdm.metrics.transnet import EXTRACTOR, RESIZE_RULE
+from vdm.pipelines.evaluate_records import Records, unpack
 from vdm.pipelines.evaluate_sources import CaptionScenes
 
 if TYPE_CHECKING:
@@ -37,6 +37,31 @@ SOURCES = (GENERATED, REAL, RECONSTRUCTED, "static copy", "shuffled frames", SWA
 NUM_FAILURES = 10
 MIN_FOR_LIMIT = 8
 """Fewest clips from which a distance can be followed to infinitely many."""
+
+
+@dataclass(frozen=True)
+class FeatureDistance:
+    """A Frechet distance between features of the model's clips and of real ones.
+
+    Args:
+        name: What it is called.
+        measured: Under which name records keep the features.
+        metric: What protocol ids call it, with the extractor's weights.
+        resize: How frames are resized for the extractor.
+        estimator: Settings of the extractor.
+    """
+
+    name: str
+    measured: str
+    metric: str
+    resize: str = ""
+    estimator: str = ""
+
+
+DISTANCES = (
+    FeatureDistance("fmd/flow", "flow", "fmd/flow", estimator="dis-medium"),
+    FeatureDistance("fd/transnet", "transnet", f"fd/{EXTRACTOR}", RESIZE_RULE),
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +88,8 @@ class DataSet:
     content: str = ""
     resize: str = "native"
 
-    def protocol(self, metric: str, estimator: str = "") -> Protocol:
-        """The protocol of a metric on this data."""
+    def protocol(self, metric: str, estimator: str = "", resize: str = "") -> Protocol:
+        """The protocol of a metric on this data; ``resize`` is what the metric itself does."""
         height, width = self.size
         is_world = isinstance(self.source, ShapesSource | CaptionScenes)
         origin = f"moving-shapes-{world.VERSION}/" if is_world else ""
@@ -77,7 +102,7 @@ class DataSet:
             str(height) if height == width else f"{height}x{width}",
             f"{origin}{name}:start0",
             self.n,
-            self.resize,
+            f"{self.resize}+{resize}" if resize else self.resize,
             estimator,
         )
 
@@ -125,7 +150,8 @@ class Evaluation:
         """One table per protocol, for a terminal."""
         from rich.table import Table
 
-        for title in ("caption-accuracy", "reconstruction", "fmd/flow", "jitter"):
+        distances = (distance.name for distance in DISTANCES)
+        for title in ("caption-accuracy", "reconstruction", *distances, "jitter"):
             rows = list(self._rows(title))
             if not rows:
                 continue
@@ -187,8 +213,9 @@ def summarise(
             _captions(one, records, baselines, result)
         if "reconstruction" in protocols:
             _reconstruction(one, records, scores, num_resamples)
-        if "fmd/flow" in protocols:
-            _motion(one, records, scores, num_resamples)
+        for distance in DISTANCES:
+            if distance.name in protocols:
+                _distance(distance, one, records, scores, num_resamples)
         if "jitter" in protocols:
             _jitter(one, records, result, num_resamples)
     _gaps(result)
@@ -241,31 +268,38 @@ def _reconstruction(
         named[f"reconstruction/{name}"] = mean_score(values, protocol, one.n, num_resamples)
 
 
-def _motion(
-    one: DataSet, records: Records, scores: dict[str, dict[str, Score]], num_resamples: int
+def _distance(
+    distance: FeatureDistance,
+    one: DataSet,
+    records: Records,
+    scores: dict[str, dict[str, Score]],
+    num_resamples: int,
 ) -> None:
-    if not records.has(one.name, GENERATED, range(one.n), "flow"):
+    if not records.has(one.name, GENERATED, range(one.n), distance.measured):
         return
 
     def features(source: str, indices: range) -> np.ndarray:
-        return np.array(records.column(one.name, source, "flow", indices), np.float32)
+        words = records.column(one.name, source, distance.measured, indices)
+        return np.stack([unpack(word) for word in words])
 
     same, others = range(one.n), range(one.n, 2 * one.n)
     generated, real = features(GENERATED, same), features(REAL, same)
-    if records.has(one.name, REAL, others, "flow"):
+    if records.has(one.name, REAL, others, distance.measured):
         # Both the model's clips and the real ones of the same captions against other real clips:
         # a perfect model scores the floor.
-        reference, baseline, estimator = features(REAL, others), real, "dis-medium"
+        reference, baseline, estimator = features(REAL, others), real, distance.estimator
     else:  # too few clips for a floor
-        reference, baseline, estimator = real, None, "dis-medium-same-captions"
-    protocol = one.protocol("fmd/flow", estimator)
+        reference, baseline = real, None
+        estimator = "-".join(filter(None, (distance.estimator, "same-captions")))
+    name, at, extractor = distance.metric.partition("@")
+    protocol = one.protocol(distance.metric, estimator, distance.resize)
     named = scores.setdefault(GENERATED, {})
-    named["fmd/flow"] = motion_distance(reference, generated, protocol, baseline, num_resamples)
+    named[distance.name] = frechet_score(reference, generated, protocol, baseline, num_resamples)
     if one.n >= MIN_FOR_LIMIT:
         floor = None if baseline is None else frechet_distance_inf(reference, baseline)
-        named["fmd/flow_inf"] = Score(
+        named[f"{distance.name}_inf"] = Score(
             frechet_distance_inf(reference, generated),
-            one.protocol("fmd/flow_inf", estimator).id,
+            one.protocol(f"{name}_inf{at}{extractor}", estimator, distance.resize).id,
             one.n,
             one.n,
             floor=floor,

@@ -9,10 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from vdm.pipelines.cascade import Cascade
 from vdm.pipelines.evaluate_sources import ClipFolder, Generate
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.load import load
 from vdm.pretrained import read
+from vdm.pretrained.cascades import is_cascade
 from vdm.pretrained.parts import Parts
 
 MODEL_FILES = ("vdm.json", "final.safetensors", "model_index.json", "config.json", "checkpoints")
@@ -54,11 +56,16 @@ def find_subject(model: Any, settings: Mapping[str, Any]) -> Subject:
         path = Path(model)
         if path.is_dir() and not any((path / name).exists() for name in MODEL_FILES):
             return _finished(path, settings)
+        model = load(model) if is_cascade(model) else model
+    if isinstance(model, str | Path):
         parts = read(model)
         if parts.network is None and parts.autoencoder is not None:
             shape = _shape(settings, asdict(parts.defaults))
             return Subject(_about(parts), shape, autoencoder=parts.autoencoder.float().eval())
         model = load(model)
+    if isinstance(model, Cascade):
+        shape = _shape(settings, asdict(model.parts.defaults))
+        return Subject(model.about(), shape, model, model.autoencoder)
     if isinstance(model, Generator):
         shape = _shape(settings, asdict(model.parts.defaults))
         about = {**_about(model.parts), "dtype": str(model.dtype).removeprefix("torch.")}

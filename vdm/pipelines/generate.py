@@ -19,7 +19,14 @@ from vdm.diffusion import guidance, samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import SUFFIXES, Clip
-from vdm.pipelines.given import given_clip, given_latents, keep_given
+from vdm.pipelines.given import (
+    exact_given,
+    given_clip,
+    given_latents,
+    keep_given,
+    put_back,
+    show_given,
+)
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import (
     Geometry,
@@ -31,7 +38,7 @@ from vdm.pipelines.request import (
 )
 from vdm.pretrained.loading import write_safetensors
 from vdm.pretrained.parts import Envelope, Parts
-from vdm.types import Conditioning, Denoise
+from vdm.types import Conditioning, Denoise, Video
 from vdm.utils.rng import SampleNoise
 from vdm.utils.time_grid import TimeGrid
 
@@ -156,7 +163,7 @@ class Generator:
             video: Given frames: a path or a tensor in [0, 1]; without ``mask`` the first frames.
             mask: 1 where ``video`` is given: ``(t,)``, ``(t, h, w)`` or ``(b, 1, t, h, w)``.
             cond: Fills or overrides single fields of the conditioning, raw as the network takes
-                them.
+                them; ``given`` clean, with ``given_mask``: how it is shown is the model's matter.
             num_frames: Frames per clip.
             seconds: Length of a clip, instead of ``num_frames`` or of ``fps``.
             fps: Frames per second.
@@ -205,20 +212,23 @@ class Generator:
         )
         seeds = inputs.seeds_for(seed, batch)
         shape = self._latent_shape(grid, height, width)
+        exact = exact_given(raw, given, batch).to(self.device)
+        told = self._told(raw, exact, grid, seeds)
         stream = SampleNoise(seeds)
         eps = stream.draw(shape) if noise is None else inputs.check_noise(noise, shape, batch)
 
-        positive = self._conditioning(prompt, raw, given, batch)
+        positive = self._conditioning(prompt, raw, told, batch)
         negative = None
         if scale != 1.0:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= self._no_label(raw)
-            negative = self._conditioning(negative_prompt, rest, given, batch)
+            negative = self._conditioning(negative_prompt, rest, told, batch)
         times = self._times(steps)
         x = eps.to(self.device, torch.float32) * self.schedule.prior_std(float(times[0]))
         with self._working("network"), sampling_bar(batch, steps, progress) as callback:
-            denoise = keep_given(self._denoise(positive, negative, scale), positive)
+            denoise = keep_given(self._denoise(positive, negative, scale), exact)
             latents = sample(denoise, self.schedule, x, times, noise=stream, callback=callback)
+        latents = put_back(latents, exact)
         if output == "latents":
             return latents
         asked = {
@@ -237,23 +247,24 @@ class Generator:
     ) -> Clip:
         """Decode, and note where the clip came from."""
         frames = self._decode(latents, grid, decode_frames)
-        clamped = frames.clamp(-1, 1)
-        return Clip(
-            frames=(clamped.float() + 1).div(2).cpu(),
-            fps=grid.fps,
-            metadata={
-                "model": self.parts.name,
-                **asked,
-                "num_frames": grid.num_frames,
-                "fps": grid.fps,
-                "height": frames.shape[3],
-                "width": frames.shape[4],
-                "dtype": str(self.dtype).removeprefix("torch."),
-                "clamped_share": float((frames != clamped).float().mean()),
-                "config_sha256": self.parts.config_hash(),
-                "weights_sha256": self.parts.weight_hashes(),
-            },
-        )
+        height, width = frames.shape[3:]
+        return clip_from(frames, grid.fps, self._note(grid, height, width, asked))
+
+    def _note(
+        self, grid: TimeGrid, height: int, width: int, asked: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Where a clip comes from."""
+        return {
+            "model": self.parts.name,
+            **asked,
+            "num_frames": grid.num_frames,
+            "fps": grid.fps,
+            "height": height,
+            "width": width,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "config_sha256": self.parts.config_hash(),
+            "weights_sha256": self.parts.weight_hashes(),
+        }
 
     def _call_network(self, x: Tensor, c_noise: Tensor, cond: Conditioning) -> Tensor:
         """The network in its own precision, everything around it in float32."""
@@ -274,18 +285,25 @@ class Generator:
             return guidance.frame_ramp(wanted, unwanted, *scale)
         return guidance.classifier_free(wanted, unwanted, scale)
 
+    def _told(
+        self, raw: Mapping[str, Tensor], exact: Conditioning, grid: TimeGrid, seeds: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """What the network is told of given latents and of the rate, as far as it reads it."""
+        reads = getattr(self.network, "reads", ())
+        told = show_given(exact, self.parts.given, reads, raw.get("noise_aug"), seeds)
+        if "fps" in reads and "fps" not in raw:
+            told["fps"] = torch.tensor([grid.fps])
+        return told
+
     def _conditioning(
         self,
         prompt: Prompt | None,
         raw: Mapping[str, Tensor],
-        given: tuple[Tensor, Tensor] | None,
+        told: Mapping[str, Tensor] | None,
         batch: int,
     ) -> Conditioning:
         """Everything the network is told, one row per sample, checked against what it reads."""
-        found = self._encode_prompt(prompt)
-        if given is not None:
-            found |= {"given": given[0], "given_mask": given[1]}
-        found |= raw
+        found = {**self._encode_prompt(prompt), **raw, **(told or {})}
         rows = {
             name: inputs.repeat_to(torch.as_tensor(value), batch) for name, value in found.items()
         }
@@ -394,8 +412,15 @@ class Generator:
             module.to(self.offload)
 
 
+def clip_from(frames: Video, fps: float, note: dict[str, Any]) -> Clip:
+    """A clip of decoded frames, nominally in [-1, 1], and what is known about it."""
+    clamped = frames.clamp(-1, 1)
+    share = float((frames != clamped).float().mean())
+    return Clip((clamped.float() + 1).div(2).cpu(), fps, {**note, "clamped_share": share})
+
+
 def sample_to_folder(
-    model: str | Path | Generator,
+    model: Any,
     prompts: Sequence[str],
     out: str | Path,
     *,
@@ -409,7 +434,7 @@ def sample_to_folder(
     """Generate one clip per prompt, in batches, into files named after prompt and seed.
 
     Args:
-        model: What :func:`vdm.load` takes, or a loaded generator.
+        model: What :func:`vdm.load` takes or gives.
         prompts: The texts; an empty list makes one clip without text.
         out: Folder; made if need be. A file of the same prompt, seed and format is replaced.
         suffix: Format, see :meth:`Clip.save`.
@@ -432,7 +457,7 @@ def sample_to_folder(
         raise ValueError(f"got batch_size={batch_size}, expected at least 1")
     from vdm.pipelines.load import load
 
-    generate = model if isinstance(model, Generator) else load(model)
+    generate = load(model) if isinstance(model, str | Path) else model
     texts: list[str | None] = list(prompts) or [None]
     if noise is not None and len(texts) == 1:
         texts = texts * len(noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from vdm.conditioning.given import Showing
 from vdm.pipelines.inputs import common_batch, repeat_to
 from vdm.types import Conditioning, Denoise
+from vdm.utils.rng import SampleNoise, derive_seed
 from vdm.utils.time_grid import TimeGrid
 from vdm.utils.video_io import read_video
 
@@ -203,9 +206,64 @@ def _fit(
     return torch.stack([_resize(Image.fromarray(level), height, width) for level in levels])
 
 
-def keep_given(denoise: Denoise, cond: Conditioning) -> Denoise:
+def show_given(
+    exact: Conditioning,
+    showing: Showing | None,
+    reads: Container[str],
+    noise_aug: Float[Tensor, " b"] | None,
+    seeds: Sequence[int],
+) -> dict[str, Tensor]:
+    """The fields of given latents as the network was trained to see them.
+
+    Args:
+        exact: Given latents and their mask, if there are any.
+        showing: How the network was trained; masked and without noise if None.
+        reads: Fields that the network reads.
+        noise_aug: Level of noise, one for each sample or for all; the model's own if None.
+        seeds: One per sample; the noise is another than that which sampling starts from.
+    """
+    showing = Showing() if showing is None else showing
+    fields: dict[str, Tensor] = {}
+    if showing.noise is not None and noise_aug is None and "noise_aug" in reads:
+        noise_aug = torch.tensor([showing.noise.sampling])
+    if noise_aug is not None:
+        fields["noise_aug"] = noise_aug
+    given, mask = exact.given, exact.given_mask
+    if given is None or mask is None:
+        return fields | exact.present()
+    level = eps = None
+    if showing.noise is not None and noise_aug is not None:
+        level = repeat_to(noise_aug, len(seeds)).to(given)
+        own = SampleNoise([derive_seed(seed, "noise_aug") for seed in seeds])
+        eps = own.draw(given.shape[1:]).to(given)
+    return fields | {"given": showing.show(given, mask, level, eps), "given_mask": mask}
+
+
+def exact_given(
+    raw: Mapping[str, Tensor], given: tuple[Tensor, Tensor] | None, batch: int
+) -> Conditioning:
+    """The given latents themselves, which the clip will hold, and their mask, if there are any.
+
+    Args:
+        raw: Fields that the user set, which take precedence.
+        given: Latents and mask of given pixels.
+        batch: Number of samples.
+    """
+    found = {} if given is None else {"given": given[0], "given_mask": given[1]}
+    found |= {name: raw[name] for name in ("given", "given_mask") if name in raw}
+    return Conditioning(**{name: repeat_to(value, batch) for name, value in found.items()})
+
+
+def keep_given(denoise: Denoise, exact: Conditioning) -> Denoise:
     """A denoiser that knows the given latents: what is given needs no estimate."""
-    if cond.given is None or cond.given_mask is None:
+    if exact.given is None or exact.given_mask is None:
         return denoise
-    given, known = cond.given.float(), cond.given_mask.float()
+    given, known = exact.given.float(), exact.given_mask.float()
     return lambda xt, t: torch.lerp(denoise(xt, t), given, known)
+
+
+def put_back(latents: Tensor, exact: Conditioning) -> Tensor:
+    """The latents, bit for bit as given where they are."""
+    if exact.given is None or exact.given_mask is None:
+        return latents
+    return torch.where(exact.given_mask == 1, exact.given.to(latents), latents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,9 +10,13 @@ import torch
 from torch import nn
 
 from vdm.layers.attention_backends import Backend
+from vdm.pipelines.cascade import STAGES, Cascade
 from vdm.pipelines.generate import Generator
 from vdm.pretrained import read
+from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
 from vdm.pretrained.components import parse_dtype
+from vdm.pretrained.parts import Parts
+from vdm.pretrained.sources import locate
 
 
 def load(
@@ -29,8 +34,8 @@ def load(
     """Load a model that generates.
 
     Args:
-        source: A bundled name, a model folder, a run's folder or ``final.safetensors``, or a
-            Lightning ``.ckpt`` of ours. Averaged weights are preferred.
+        source: A bundled name, a model folder or one of a cascade, a run's folder or
+            ``final.safetensors``, or a Lightning ``.ckpt`` of ours. Averaged weights are preferred.
         dtype: Number format to compute in, e.g. ``"bfloat16"``; float32 by default, whatever the
             files store.
         device: Where to compute; torch's default device if None.
@@ -42,25 +47,49 @@ def load(
         attention: Attention kernel: ``auto``, ``plain``, ``sdpa`` or ``flash``.
 
     Returns:
-        The generator.
+        The generator; a cascade is one too.
 
     Raises:
         FileNotFoundError: If a path leads nowhere.
         ValueError: If the source is no model, or an argument does not apply to it.
     """
-    parts = read(source)
-    _refuse(parts.name, motion=motion, quantize=quantize)
+    cards: list[StageCard] = []
+    if is_cascade(source):
+        name, cards = read_cascade(source)
+        models = _read_stages(locate(source), [card.model for card in cards])
+    else:
+        models = {"": read(source)}
+        name = models[""].name
+    _refuse(name, motion=motion, quantize=quantize)
     if profile != "diffusers":
         raise ValueError(
-            f"got profile={profile!r}: {parts.name} has no reference to differ from, "
+            f"got profile={profile!r}: {name} has no reference to differ from, "
             "expected the default 'diffusers'"
         )
-    generator = Generator(parts, dtype=parse_dtype(dtype), device=device, offload=offload)
-    if attention is not None:
-        set_attention(generator.network, attention)
-    if compile:
-        generator.network.compile()
-    return generator
+    generators = {}
+    for place, parts in models.items():
+        made = Generator(parts, dtype=parse_dtype(dtype), device=device, offload=offload)
+        if attention is not None:
+            set_attention(made.network, attention)
+        if compile:
+            made.network.compile()
+        generators[place] = made
+    if not cards:
+        return generators[""]
+    return Cascade(
+        [STAGES[card.kind](generators[card.model], card.factor or 1) for card in cards], name
+    )
+
+
+def _read_stages(folder: Path, places: Sequence[str]) -> dict[str, Parts]:
+    """The models of a cascade by folder; an autoencoder that several have is held once."""
+    models: dict[str, Parts] = {}
+    shared: dict[str, nn.Module | None] = {}
+    for place in dict.fromkeys(places):
+        parts = models[place] = read(folder / place)
+        if digest := parts.hashes.get("autoencoder"):
+            parts.autoencoder = shared.setdefault(digest, parts.autoencoder)
+    return models
 
 
 def set_attention(network: nn.Module, backend: str) -> int:

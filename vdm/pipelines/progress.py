@@ -19,7 +19,7 @@ from torch import Tensor
 
 @contextmanager
 def sampling_bar(
-    num_clips: int, steps: int, shown: bool
+    num_clips: int, steps: int, shown: bool, unit: str = "steps"
 ) -> Iterator[Callable[[int, int, Tensor], None]]:
     """A callback for samplers that advances a bar.
 
@@ -27,13 +27,14 @@ def sampling_bar(
         num_clips: Clips in the batch.
         steps: Sampling steps.
         shown: Whether there is a bar at all.
+        unit: What the steps are called.
     """
     clips = "1 clip" if num_clips == 1 else f"{num_clips} clips"
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("steps"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -19,6 +19,8 @@ QUALITY = (
     (RECONSTRUCTED, "reconstruction/ssim", "VAE reconstruction, SSIM", ""),
     (GENERATED, "fmd/flow", "motion distance fmd/flow", ""),
     (GENERATED, "fmd/flow_inf", "motion distance, at infinitely many clips", ""),
+    (GENERATED, "fd/transnet", "distance of features fd/transnet", ""),
+    (GENERATED, "fd/transnet_inf", "distance of features, at infinitely many clips", ""),
     (GENERATED, "jitter/residual", "jitter, residual: the model", "%"),
     (REAL, "jitter/residual", "jitter, residual: real clips", "%"),
     (GENERATED, "jitter/luma", "jitter, luma: the model", "%"),

@@ -88,7 +88,7 @@ def export(
     """Write a generator, a model or one part of it to a folder that loads back bit for bit.
 
     Args:
-        source: A ``Generator``, :class:`Parts`, or one module.
+        source: A ``Generator``, a ``Cascade``, :class:`Parts`, or one module.
         folder: Made if need be.
         layout: ``vdm``, or ``diffusers`` for models that diffusers has a class for.
         dtype: Store floating-point weights in this type; as they are if None.
@@ -99,6 +99,10 @@ def export(
     Raises:
         ValueError: If the layout is unknown or cannot hold this model.
     """
+    if hasattr(source, "stages"):  # a cascade knows where its models go
+        if layout != "vdm":
+            raise ValueError(f"got layout={layout!r} for a cascade, expected 'vdm'")
+        return source.save(folder, dtype)
     parts = getattr(source, "parts", source)
     if isinstance(parts, nn.Module):
         module, parts = parts, Parts(name=type(parts).__name__)

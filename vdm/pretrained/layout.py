@@ -41,6 +41,10 @@ def check_card(data: Any, where: str) -> dict[str, Any]:
         ValueError: If it is either.
     """
     found = data.get("format") if isinstance(data, dict) else None
+    if str(found).startswith("vdm-cascade/"):
+        raise ValueError(
+            f"{where}: got a cascade of several models, expected a single one; vdm.load takes both"
+        )
     if found != FORMAT:
         raise ValueError(f"{where}: got format {found!r}, expected {FORMAT!r}")
     if surplus := sorted(set(data) - KEYS):

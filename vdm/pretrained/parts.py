@@ -15,8 +15,8 @@ from vdm.utils.config import build, describe
 
 MODULES = ("network", "text_encoder", "autoencoder")
 """Parts that hold weights."""
-RULES = ("schedule", "target", "preconditioning")
-"""Parts that hold none: how the network's output is to be read."""
+RULES = ("schedule", "target", "preconditioning", "given")
+"""Parts that hold none: how the network's output is to be read, and what it is shown."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Parts:
         schedule: Noise schedule.
         target: What the network predicts.
         preconditioning: How its input and output are scaled.
+        given: How given latents are shown to the network: masked and without noise if None.
         defaults: What a call uses where the user says nothing.
         envelope: What the model was trained on.
         hashes: sha256 of the weight files, by part; empty where there are no files.
@@ -97,6 +98,7 @@ class Parts:
     schedule: Any = None
     target: Any = None
     preconditioning: Any = None
+    given: Any = None
     defaults: Defaults = field(default_factory=Defaults)
     envelope: Envelope = field(default_factory=Envelope)
     hashes: dict[str, str] = field(default_factory=dict)

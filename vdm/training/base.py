@@ -17,6 +17,7 @@ from vdm.pretrained.parts import Envelope, Parts
 from vdm.training.optimizers import OptimizerPlan
 from vdm.utils.config import build, describe
 from vdm.utils.rng import derive_seed
+from vdm.utils.time_grid import TimeGrid
 
 SETTINGS = "settings"
 
@@ -112,9 +113,12 @@ class TrainingModule(L.LightningModule):
         if not hasattr(clips, "size") or not hasattr(clips, "num_frames"):
             return Envelope()
         fps = getattr(clips, "fps", None) or Envelope().fps[0]  # real clips have rates of their own
+        stride = getattr(getattr(self, "autoencoder", None), "strides", (1, 1, 1))[0]
+        view = getattr(data, "view", None)
+        grid = TimeGrid(clips.num_frames, fps, stride).every(view.stride if view else 1)
         return Envelope(
-            num_frames=(clips.num_frames, clips.num_frames),
-            fps=(fps, fps),
+            num_frames=(grid.num_frames, grid.num_frames),
+            fps=(grid.fps, grid.fps),
             height=(clips.size, clips.size),
             width=(clips.size, clips.size),
         )

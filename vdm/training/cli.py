@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar as AnyProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -31,21 +32,26 @@ from vdm.training.checkpoints import (
 from vdm.training.cli_errors import one_line
 from vdm.training.final import FILE, FinalWeights, Predictions
 from vdm.training.sources import read_autoencoder
+from vdm.utils.hardware import has_bfloat16
 
 CONFIG = "config.yaml"
 CHOICES = (
     "vdm.autoencoder.losses",
     "vdm.autoencoder.vae",
     "vdm.conditioning.frames",
+    "vdm.conditioning.given",
     "vdm.conditioning.labels",
     "vdm.conditioning.text",
     "vdm.data.datamodules",
     "vdm.diffusion",
+    "vdm.diffusion.frame_times",
     "vdm.diffusion.preconditioning",
     "vdm.diffusion.times",
     "vdm.diffusion.weighting",
     "vdm.layers.factorization",
     "vdm.models.dit",
+    "vdm.models.unet3d",
+    "vdm.models.unet3d_temporal",
     "vdm.training.autoencoder_module",
     "vdm.training.averaging",
     "vdm.training.diffusion_module",
@@ -92,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(ours.output or Path("outputs") / Path(ours.config[0]).stem)
     resume = _check_folder(folder, ours.resume) if command == "fit" else _weights(folder, words)
     configs = [word for path in ours.config for word in ("--config", path)]
-    with _quiet(), _stopped():
+    with quiet(), _stopped():
         RunCLI([command, *configs, *words], folder, resume)
     if command == "fit":
         print(f"wrote {folder / FILE}")
@@ -100,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back what Lightning says about itself; its warnings about the run still show."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
@@ -290,6 +296,7 @@ class RunCLI(LightningCLI):
             callbacks = self._callbacks(_listed(wanted.get("callbacks")))
         else:
             callbacks = [Predictions(self.folder)] if self.command == "predict" else []
+        _warn_of_slow(wanted)
         has_bar = any(isinstance(callback, AnyProgressBar) for callback in callbacks)
         if not has_bar and wanted.get("enable_progress_bar") is not False:
             callbacks.insert(1, ProgressBar())  # after the speed, which it shows
@@ -334,6 +341,17 @@ class SaveConfig(SaveConfigCallback):
             )
             temporary.replace(folder / CONFIG)
             self.already_saved = True
+
+
+def _warn_of_slow(trainer: Any) -> None:
+    """Half precision on a processor without it works, but takes many times as long."""
+    on_cpu = trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
+    if str(trainer.get("precision") or "").startswith("bf16") and on_cpu and not has_bfloat16():
+        warnings.warn(
+            f"got trainer.precision={trainer.get('precision')} on a processor without bfloat16: "
+            "many times slower than --trainer.precision 32-true",
+            stacklevel=2,
+        )
 
 
 def _latent_channels(autoencoder: Any) -> int:

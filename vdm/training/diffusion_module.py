@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdm.conditioning.dropout import ConditionDropout
-from vdm.conditioning.frames import GivenFrames, given_mask, make_given
+from vdm.conditioning.frames import GivenFrames, given_mask
 from vdm.diffusion.losses import DenoisingLoss
 from vdm.pretrained.parts import Defaults, Parts
 from vdm.training.base import TrainingModule
@@ -29,7 +29,8 @@ OF_THE_DATA = ("num_frames", "fps", "height", "width")
 class DiffusionModule(TrainingModule):
     """A denoising network in training.
 
-    Batches hold ``latents``, or ``video`` that is encoded on the way, and ``caption``.
+    Batches hold ``latents``, or ``video`` that is encoded on the way, and ``caption``; ``fps`` and
+    ``hint`` where the data have them.
 
     Args:
         network: The network that is trained.
@@ -39,7 +40,8 @@ class DiffusionModule(TrainingModule):
             can be. None for a network that is told neither.
         autoencoder: Makes the latents; stays as it is. A module, or the name or path of a trained
             model. None for a network that works on pixels.
-        frames: Which latent frames are given. None for a network that is never given any.
+        frames: Which latent frames are given, and how they are shown. None for a network that is
+            never given any.
         dropout: How often a caption is left out, so that the network can be guided.
         defaults: How the model is to be sampled where nothing is said; the shape and the rate of a
             clip are those of the data.
@@ -103,6 +105,7 @@ class DiffusionModule(TrainingModule):
             schedule=self.loss.schedule,
             target=self.loss.target,
             preconditioning=self.loss.preconditioning,
+            given=None if self.frames is None else self.frames.shown.or_none(),
             defaults=self._defaults(),
             envelope=self.envelope(),
         )
@@ -135,18 +138,33 @@ class DiffusionModule(TrainingModule):
         keys = self.positions(batch_idx, len(x0))
         u = uniforms(1, self.seed, "dropout", keys=keys)[:, 0]
         prompts = self.dropout.prompts(batch["caption"], u)
-        cond = self.conditioning(x0, prompts, "train", keys)
+        cond = self.conditioning(x0, prompts, "train", keys, batch)
         eps = noise_like(x0, self.seed, "eps", keys=keys)
-        t = self.loss.sample_times(spread_uniforms(self.seed, "t", keys=keys)).to(x0.device)
+        t = self.times(x0.shape[2], keys).to(x0.device)
         loss = self.loss(self.network, x0, cond, eps, t).mean()
         self.log_train({"loss": loss})
         return loss
+
+    def times(
+        self, num_frames: int, keys: Sequence[int]
+    ) -> Float[Tensor, " b"] | Float[Tensor, "b {num_frames}"]:
+        """Noise times of training samples, one for each, or one per frame where the loss says so.
+
+        Args:
+            num_frames: Latent frames of a clip.
+            keys: One per sample, the place in the stream of random numbers.
+        """
+        u = spread_uniforms(self.seed, "t", keys=keys)
+        if self.loss.frame_times is None:
+            return self.loss.sample_times(u)
+        more = uniforms(1 + num_frames, self.seed, "frame_times", keys=keys)
+        return self.loss.sample_frame_times(torch.cat((u[:, None], more), dim=1))
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """The loss on a fixed table of (clip, t, eps), which only the number of a clip decides."""
         x0 = self.latents(batch)
         keys = [int(index) for index in batch["index"]]
-        cond = self.conditioning(x0, batch["caption"], "val", keys)
+        cond = self.conditioning(x0, batch["caption"], "val", keys, batch)
         eps = noise_like(x0, 0, "val", "eps", keys=keys)
         bins = torch.tensor([key % self.num_bins for key in keys])
         inside = uniforms(1, 0, "val", "t", keys=keys)[:, 0]
@@ -162,7 +180,7 @@ class DiffusionModule(TrainingModule):
         """Estimates of the clean latents from half-way noise."""
         x0 = self.latents(batch)
         keys = [int(index) for index in batch["index"]]
-        cond = self.conditioning(x0, batch["caption"], "val", keys)
+        cond = self.conditioning(x0, batch["caption"], "val", keys, batch)
         t = torch.full((len(x0),), 0.5, device=x0.device)
         xt = self.loss.schedule.add_noise(x0, noise_like(x0, 0, "val", "eps", keys=keys), t)
         return self.loss.denoiser(self.network)(xt, t, cond)
@@ -177,7 +195,12 @@ class DiffusionModule(TrainingModule):
         return self.autoencoder.encode(batch["video"])  # type: ignore[operator]
 
     def conditioning(
-        self, x0: Latents, prompts: Sequence[str], purpose: str, keys: Sequence[int]
+        self,
+        x0: Latents,
+        prompts: Sequence[str],
+        purpose: str,
+        keys: Sequence[int],
+        batch: Mapping[str, Any] | None = None,
     ) -> Conditioning:
         """What the network is told, as far as it reads it.
 
@@ -186,17 +209,27 @@ class DiffusionModule(TrainingModule):
             prompts: Captions, ``""`` where left out.
             purpose: Names the stream of random numbers; that of ``"val"`` is the same in every run.
             keys: One per sample, the place in that stream.
+            batch: What else the data say of the clips: ``fps``, ``hint``.
         """
+        batch = batch or {}
         fields: dict[str, Tensor] = {}
         if self.text_encoder is not None:
             states = self.text_encoder(prompts)._asdict()
             reads = getattr(self.network, "reads", set(states))
             fields |= {name: value for name, value in states.items() if name in reads}
+        if "fps" in batch and "fps" in getattr(self.network, "reads", ()):
+            fields["fps"] = batch["fps"]
         if self.frames is not None:
             seed = 0 if purpose == "val" else self.seed
             u = uniforms(x0.shape[2] + 1, seed, purpose, "frames", keys=keys)
             mask = given_mask(self.frames.choose(x0.shape[2], u.to(x0.device)), x0)
-            fields |= {"given": make_given(x0, mask), "given_mask": mask}
+            shown, level, eps = self.frames.shown, None, None
+            if shown.noise is not None:
+                u = uniforms(1, seed, purpose, "noise_aug", keys=keys)[:, 0]
+                level = fields["noise_aug"] = shown.noise.level(u).to(x0.device)
+                eps = noise_like(x0, seed, purpose, "noise_aug", "eps", keys=keys)
+            given = shown.show(shown.source(x0, batch.get("hint")), mask, level, eps)
+            fields |= {"given": given, "given_mask": mask}
         return Conditioning(**fields)
 
     def _log_val(self, name: str, losses: Float[Tensor, " n"], prog_bar: bool = False) -> None:

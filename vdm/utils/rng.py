@@ -56,3 +56,38 @@ class SampleNoise:
                 f"got a batch of {len(like)}, expected {len(self.generators)}: one seed per sample"
             )
         return self.draw(like.shape[1:]).to(like)
+
+
+class FrameNoise:
+    """Standard normal noise for some frames of a clip, one independent stream per sample and frame.
+
+    The noise of a frame depends on the seed of its sample and on its number in the clip alone: not
+    on how long the clip is, or on which frames are made together.
+
+    Args:
+        seeds: One seed per sample.
+        frames: Numbers of the frames.
+    """
+
+    def __init__(self, seeds: Sequence[int], frames: Sequence[int]) -> None:
+        self.streams = [
+            SampleNoise([derive_seed(seed, "frame", frame) for frame in frames]) for seed in seeds
+        ]
+
+    def draw(self, shape: Sequence[int]) -> Tensor:
+        """Noise ``(b, c, t, h, w)`` for frames of shape ``(c, h, w)``, float32 on the CPU."""
+        return torch.stack([stream.draw(shape) for stream in self.streams]).transpose(1, 2)
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Noise with the shape, dtype and device of ``like`` ``(b, c, t, h, w)``.
+
+        Raises:
+            ValueError: If the batch or the frames are others than those of this noise.
+        """
+        b, c, t, h, w = like.shape
+        expected = (len(self.streams), len(self.streams[0].generators))
+        if (b, t) != expected:
+            raise ValueError(
+                f"got {b} samples of {t} frames, expected {expected[0]} of {expected[1]}"
+            )
+        return self.draw((c, h, w)).to(like)

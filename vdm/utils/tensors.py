@@ -1,4 +1,4 @@
-"""How a number per sample meets a batch: broadcasting, and means per sample."""
+"""How a number per sample or frame meets a batch: broadcasting, and means per sample."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def expand_as(values: Shaped[Tensor, " b"], like: Shaped[Tensor, "b ..."]) -> Tensor:
-    """Append singleton axes to a per-sample vector so that it broadcasts over ``like``."""
-    return values.reshape(values.shape[0], *(1,) * (like.ndim - 1))
+def expand_as(values: Shaped[Tensor, " b *frames"], like: Shaped[Tensor, "b ..."]) -> Tensor:
+    """Insert singleton axes so that numbers per sample or frame broadcast over ``like``.
+
+    Args:
+        values: One number per sample ``(b,)``, or one per frame ``(b, t)``.
+        like: ``(b, ...)``, or ``(b, c, t, ...)`` where there is one per frame.
+    """
+    frames = (1, *values.shape[1:]) if values.ndim == 2 else ()
+    return values.reshape(values.shape[0], *frames, *(1,) * (like.ndim - 1 - len(frames)))
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Float[Tensor, " b"]:

@@ -54,3 +54,16 @@ class TimeGrid:
     def padded_frames(self) -> int:
         """The nearest number of frames at or above ``num_frames`` that fills every latent frame."""
         return 1 + (self.num_latent_frames - 1) * self.stride
+
+    def every(self, step: int) -> TimeGrid:
+        """The time axis of every ``step``-th latent frame, the first one included.
+
+        Raises:
+            ValueError: If the step is not positive.
+        """
+        if step < 1:
+            raise ValueError(f"got step={step}, expected at least 1")
+        if step == 1:
+            return self
+        later = (self.num_latent_frames - 1) // step
+        return TimeGrid(1 + later * self.stride, self.fps / step, self.stride)

@@ -11,9 +11,8 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,9 +22,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vdm.utils.video_reader import VideoIndex, VideoReader, parse_comment
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
+from vdm.utils.video_writer import CODECS, Codec, Encoder
+from vdm.utils.video_writer import rate as exact_rate
 
 Frames = UInt8[Tensor, "t h w 3"]
 
@@ -82,7 +80,7 @@ def read_video(
                 f"{path.name}: got {size=}, expected none: stored frames are not resized"
             )
         frames, rate, _ = _read_npz(path)
-        index = VideoIndex(tuple(range(len(frames))), (0,), 1 / _rate(rate))
+        index = VideoIndex(tuple(range(len(frames))), (0,), 1 / exact_rate(rate))
         chosen = _choose(index, start, num_frames, stride, fps, path.name)
         return torch.from_numpy(frames[chosen]), fps or rate / stride
     with VideoReader(path, size, threads) as reader:
@@ -204,37 +202,16 @@ def _choose(
     return frames[:num_frames]
 
 
-def _rate(fps: float) -> Fraction:
-    """A rate as containers want it; 29.97 becomes 30000/1001."""
-    return Fraction(fps).limit_denominator(1001)
-
-
-def _encode(codec: str, pix_fmt: str, options: dict[str, str]) -> Callable[..., None]:
+def _encode(codec: Codec) -> Callable[..., None]:
     """A writer by FFmpeg."""
 
     def write(frames: np.ndarray, path: Path, fps: float, comment: str) -> None:
-        import av
-        from av.video.reformatter import ColorRange, Colorspace
-
-        subsampled = pix_fmt == "yuv420p"
-        if subsampled:  # chroma has half the size: complete odd sizes by repeating the edge
-            pad = [(0, n % 2) for n in frames.shape[1:3]]
-            frames = np.pad(frames, ((0, 0), *pad, (0, 0)), mode="edge")
-        with av.open(str(path), "w") as container:
-            container.metadata["comment"] = comment
-            stream = cast(
-                "VideoStream", container.add_stream(codec, rate=_rate(fps), options=options)
-            )
-            stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = pix_fmt
-            if subsampled:
-                stream.codec_context.colorspace = Colorspace.SMPTE170M
-                stream.codec_context.color_range = ColorRange.MPEG
-            for number, rgb in enumerate(frames):
-                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
-                frame.pts = number
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+        encoder = Encoder(path, codec, (frames.shape[1], frames.shape[2]), fps, comment)
+        try:
+            encoder.write(frames)
+            encoder.finish()
+        finally:
+            encoder.close()
 
     return write
 
@@ -292,15 +269,11 @@ def _read_npz(path: Path) -> tuple[np.ndarray, float, dict[str, Any]]:
 
 
 _WRITERS: dict[str, Callable[[np.ndarray, Path, float, str], None]] = {
-    ".mp4": _encode(
-        "libx264", "yuv420p", {"crf": "14", "preset": "medium", "movflags": "+faststart"}
-    ),
-    ".webm": _encode(
-        "libvpx-vp9", "yuv420p", {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2"}
-    ),
+    ".mp4": _encode(CODECS[".mp4"]),
+    ".webm": _encode(CODECS[".webm"]),
     ".gif": _write_gif,
     ".png": _write_png,
-    ".mkv": _encode("ffv1", "bgr0", {"level": "3"}),
+    ".mkv": _encode(CODECS[".mkv"]),
     ".npz": _write_npz,
 }
 

@@ -1,0 +1,198 @@
+"""Published U-Nets as configurations of the one in :mod:`vdm.models.unet3d`.
+
+Each function takes the size, so that a tiny network has the same structure as the published one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vdm.layers.embeddings import Scalar
+from vdm.layers.norms import Statistics
+from vdm.layers.temporal import Learned
+from vdm.models.unet3d import LevelOptions, UNet3D
+from vdm.models.unet3d_blocks import Epsilons, Heads, UNetOptions
+from vdm.models.unet3d_temporal import (
+    InterleavedBlocks,
+    TemporalConvStack,
+    TemporalCoupling,
+    TemporalResBlock,
+    TemporalTransformer,
+)
+
+Profile = Literal["diffusers", "original"]
+"""Whose numbers, where the authors' code and diffusers disagree."""
+
+GEGLU_RATIO = 6.0  # two thirds of it, 4, is the hidden width of published feed-forwards
+
+
+@dataclass(frozen=True)
+class Size:
+    """What differs between a published network and a tiny one.
+
+    Args:
+        heads: Attention heads.
+        context_dim: Width of the text's (or image's) states.
+        widths: Channels of every level.
+        depth: Layers of every level.
+        attention: Blocks of the spatial transformers of every level and of the middle.
+        num_groups: Groups of the group normalisations.
+        motion_heads: Attention heads of motion modules.
+        scalar_dim: Channels of the sinusoid of every number.
+    """
+
+    heads: Heads
+    context_dim: int
+    widths: Sequence[int] = (320, 640, 1280, 1280)
+    depth: int = 2
+    attention: Sequence[int] = (1, 1, 1, 0, 1)
+    num_groups: int = 32
+    motion_heads: int = 8
+    scalar_dim: int = 256
+
+
+SD15 = Size(Heads(number=8), 768)
+OPEN_CLIP = Size(Heads(dim=64), 1024)
+
+
+def stable_diffusion_15(
+    size: Size = SD15,
+    temporal: Sequence[TemporalCoupling] = (),
+    statistics: Statistics = "frame",
+) -> UNet3D:
+    """The image model, which denoises every frame by itself unless it is coupled.
+
+    Args:
+        size: How large.
+        temporal: Couplings in time.
+        statistics: What normalisations of residual blocks see.
+
+    Source:
+        Rombach et al. 2022, arXiv:2112.10752; runwayml/stable-diffusion-v1-5.
+    """
+    options = _options(size, statistics=statistics)
+    return _network(size, temporal, options)
+
+
+def animatediff(
+    size: Size = SD15,
+    version: Literal["v1", "v2", "v3"] = "v2",
+    profile: Profile = "diffusers",
+) -> UNet3D:
+    """Stable Diffusion 1.5 with motion modules.
+
+    Args:
+        size: How large.
+        version: Of the motion modules; the second has one in the middle, too.
+        profile: ``diffusers`` normalises motion modules over the clip and residual blocks frame by
+            frame. ``original`` normalises motion modules frame by frame, and residual blocks of the
+            first version over the clip.
+
+    Source:
+        Guo et al. 2023, "AnimateDiff", arXiv:2307.04725; its inference code.
+    """
+    motion = TemporalTransformer(
+        num_attentions=2,
+        heads=Heads(number=size.motion_heads),
+        statistics="clip" if profile == "diffusers" else "frame",
+        stages=("down", "middle", "up") if version == "v2" else ("down", "up"),
+        needs_attention=False,
+    )
+    over_clip = profile == "original" and version == "v1"
+    return stable_diffusion_15(size, [motion], "clip" if over_clip else "frame")
+
+
+def modelscope(size: Size = OPEN_CLIP, scalars: Sequence[Scalar] = ()) -> UNet3D:
+    """ModelScope text-to-video, and ZeroScope.
+
+    Args:
+        size: How large.
+        scalars: Numbers that the network is told.
+
+    Source:
+        Wang et al. 2023, "ModelScope Text-to-Video Technical Report", arXiv:2308.06571.
+    """
+    after = TemporalTransformer(num_attentions=2, positions="none", statistics="clip")
+    first = TemporalTransformer(
+        num_attentions=2,
+        heads=Heads(number=8, dim=size.heads.dim),
+        positions="none",
+        statistics="clip",
+        stages=("input",),
+    )
+    stack = TemporalConvStack(depth=4, statistics="clip")
+    return _network(size, [first, stack, after], _options(size), scalars=scalars)
+
+
+def videocrafter2(size: Size = OPEN_CLIP) -> UNet3D:
+    """VideoCrafter2 text-to-video: ModelScope's network that is told the frame rate.
+
+    Source:
+        Chen et al. 2024, "VideoCrafter2", arXiv:2401.09047.
+    """
+    return modelscope(size, scalars=["fps"])
+
+
+def stable_video_diffusion(size: Size = OPEN_CLIP, profile: Profile = "diffusers") -> UNet3D:
+    """Stable Video Diffusion, image to video.
+
+    Args:
+        size: How large.
+        profile: Whose eps in residual blocks: diffusers has 1e-6 next to attention and on the way
+            up, the authors have 1e-5 everywhere.
+
+    Source:
+        Blattmann et al. 2023, "Stable Video Diffusion", arXiv:2311.15127, appendix D.
+    """
+    eps = Epsilons(attention_down=1e-6, up=1e-6) if profile == "diffusers" else Epsilons()
+    options = _options(size, context="image", eps=eps)
+    level = LevelOptions(
+        scalars="together", scalar_sinusoid_dim=size.scalar_dim, time_scale=None
+    )  # its noise levels are log(sigma) / 4
+    temporal = [
+        TemporalResBlock(statistics="clip", blend=Learned()),
+        InterleavedBlocks(blend=Learned()),
+    ]
+    scalars: Sequence[Scalar] = ["fps", "motion_bucket", "noise_aug"]
+    return _network(size, temporal, options, scalars, "latents", level)
+
+
+def _options(
+    size: Size,
+    statistics: Statistics = "frame",
+    context: Literal["text", "image"] = "text",
+    eps: Epsilons = Epsilons(),  # noqa: B008 (frozen)
+) -> UNetOptions:
+    return UNetOptions(
+        heads=size.heads,
+        num_groups=size.num_groups,
+        statistics=statistics,
+        mlp_ratio=GEGLU_RATIO,
+        qk_norm=None,
+        context=context,
+        eps=eps,
+    )
+
+
+def _network(
+    size: Size,
+    temporal: Sequence[TemporalCoupling],
+    options: UNetOptions,
+    scalars: Sequence[Scalar] = (),
+    frame_conditioning: bool | Literal["latents"] = False,
+    level: LevelOptions = LevelOptions(),  # noqa: B008 (frozen)
+) -> UNet3D:
+    return UNet3D(
+        4,
+        size.widths,
+        size.depth,
+        size.attention,
+        temporal,
+        text_dim=size.context_dim,
+        scalars=scalars,
+        frame_conditioning=frame_conditioning,
+        level=level,
+        block=options,
+    )
