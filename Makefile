@@ -6,6 +6,8 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 # Arguments for pytest, e.g. `make test TESTS="tests/layers -k mask"`.
 TESTS ?=
+# Processes that run the tests: as many as there are cores, but no more than memory allows.
+JOBS ?= auto --maxprocesses 8
 # A caption for the demo, e.g. `make demo PROMPT="a red circle moves left"`. It goes through the
 # environment, where quotes in it mean nothing to the shell.
 PROMPT ?=
@@ -37,11 +39,11 @@ format: setup  ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 test: setup  ## the whole test suite
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 smoke: setup  ## every recipe one shrunken step, every experiment on its smallest setting
 	$(BIN)/python -m pytest tests/test_configs.py
-	@for run in $(wildcard experiments/*/run.py); do echo "$$run --smoke"; $(BIN)/python $$run --smoke || exit 1; done
+	@for file in $(wildcard experiments/*/experiment.yaml); do $(BIN)/vdm compare $$(dirname $$file) --smoke || exit 1; done
 
 bench: setup  ## the benchmarks
 	$(BIN)/python tests/benchmark.py

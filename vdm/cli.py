@@ -47,6 +47,7 @@ COMMANDS = {
     "predict": Command("run a model over its data", LIGHTNING, ("predict",)),
     "sample": Command("words (and images) to video clips", "vdm.cli_sample:main"),
     "evaluate": Command("scores of a model or of a folder of clips", "vdm.cli_evaluate:main"),
+    "compare": Command("the arms of an experiment: table and plots", "vdm.cli_compare:main"),
     "plan": Command("memory, FLOPs and time of a model before loading it", "vdm.cli_commands:plan"),
     "convert": Command("rewrite a model in another layout", "vdm.cli_commands:convert"),
     "data": Command("check a folder of clips, one line each", "vdm.cli_commands:data"),

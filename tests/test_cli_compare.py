@@ -1,0 +1,95 @@
+"""``vdm compare``: reports without work, runs what is missing, refuses what cannot be meant."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vdm import cli
+from vdm.comparison.experiment import read_experiment
+
+ROOT = Path(__file__).parents[1]
+SMALL = """
+question: Do more steps help?
+hypothesis: Yes (+).
+arms:
+  few: {model: moving-shapes, sample: {steps: 1}}
+  more: {model: moving-shapes, sample: {steps: 2}}
+seeds: [0, 1]
+scoring: {n: 2, num_resamples: 10}
+sweep: {guidance_scale: [1.0]}
+sweep_n: 2
+"""
+
+
+def vdm(*words):
+    return cli.main(["compare", *map(str, words)])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    home = tmp_path / "experiments" / "007_steps"
+    home.mkdir(parents=True)
+    (home / "experiment.yaml").write_text(SMALL)
+    return home
+
+
+def test_without_results_it_says_what_is_missing(folder, capsys):
+    assert vdm(folder) == 0
+    assert "**Not run yet:** few (seed 0), few (seed 1), more (seed 0)" in capsys.readouterr().out
+    assert (folder / "table.md").is_file()
+
+
+def test_it_runs_what_is_missing_once(folder, tmp_path, capsys):
+    words = (folder, "--run", "--seeds", "0", "--out", tmp_path / "runs")
+    assert vdm(*words) == 0
+    said = capsys.readouterr().out
+    assert "1/2: few, seed 0" in said
+    assert "2/2: more, seed 0" in said
+    assert "**Not run yet:** few (seed 1), more (seed 1)." in said
+    result = json.loads((folder / "results" / "more-s0.json").read_text())
+    assert set(result["outcomes"]) == {"test-iid/1 object"}
+    assert len(result["outcomes"]["test-iid/1 object"]) == 2
+    assert result["sampling"]["seconds"] > 0
+    assert [row["value"] for row in result["sweep"]] == [1.0]
+    assert (folder / "quality_guidance_scale.svg").is_file()
+    assert vdm(*words) == 0
+    assert "1/" not in capsys.readouterr().out.split("# 007")[0]
+    assert vdm(folder, "--retrain", "few", "--seeds", "0", "--out", tmp_path / "runs") == 0
+    assert "1/1: few, seed 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--retrain", "fw"], "got arm 'fw', nearest few"),
+        (["--seeds", "4"], "got seed 4, expected one of 0, 1"),
+        (["--train"], "got --train, no flag of vdm compare"),
+    ],
+)
+def test_wrong_words_get_one_line(folder, words, message, capsys):
+    assert vdm(folder, *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_experiment_is_refused(tmp_path, capsys):
+    assert vdm(tmp_path / "nowhere") == 2
+    assert "expected a folder that holds experiment.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("home", sorted(p.parent for p in ROOT.glob("experiments/*/results")))
+def test_committed_tables_are_what_the_results_give(home):
+    from vdm.comparison.report import table
+    from vdm.comparison.results import read_results
+
+    experiment = read_experiment(home)
+    assert (home / "table.md").read_text() == table(experiment, read_results(experiment))
+
+
+def test_every_experiment_is_in_the_list():
+    listed = (ROOT / "experiments" / "README.md").read_text()
+    for path in ROOT.glob("experiments/*/experiment.yaml"):
+        assert f"({path.parent.name}/README.md)" in listed
+        text = (path.parent / "README.md").read_text()
+        for heading in ("## Question", "## Hypothesis", "## Result", "## Answer"):
+            assert heading in text, path.parent.name

@@ -1,0 +1,130 @@
+"""Measurements that single experiments ask for: functions of a model, which return rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+import vdm
+from vdm import world
+from vdm.data.sources import ShapesSource
+from vdm.metrics.clips import Clips
+from vdm.metrics.temporal import jitter, mean_jitter
+from vdm.pipelines.cascade import Cascade
+from vdm.pipelines.interpolate_scores import interpolation_scores
+from vdm.pipelines.stream import stream_clip
+from vdm.pipelines.stream_cost import LENGTHS, Arm, measure
+from vdm.utils.rng import derive_seed
+from vdm.utils.video_io import to_uint8
+
+PROMPTS = (
+    "a red circle moves left",
+    "a blue square orbits clockwise",
+    "a large green star bounces off the walls",
+    "a yellow triangle spins counterclockwise",
+)
+Rows = list[dict[str, Any]]
+
+
+def diversity(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = False) -> Rows:
+    """How far clips of one caption lie apart, beside real scenes of the same captions.
+
+    Root mean squared difference of pixels in [0, 1] between two clips, averaged over all pairs of
+    clips of a caption, then over captions of ``test-iid``.
+
+    Args:
+        model: What ``vdm.load`` takes.
+        sample: Arguments of the call.
+        seed: Of the noise.
+        is_smoke: Do the least.
+    """
+    num_captions, num_clips = (1, 2) if is_smoke else (12, 4)
+    generate: Any = vdm.load(model)
+    source = ShapesSource("test-iid", num_captions, 0, num_objects=1)
+    ours, theirs = [], []
+    for index in range(num_captions):
+        real, caption = source.clip(index)
+        seeds = [derive_seed(seed, "diversity", index, k) for k in range(num_clips)]
+        made = generate([caption] * num_clips, seed=seeds, progress=False, **sample)
+        frames = to_uint8(2 * made.frames - 1)
+        ours.append(_mean_distance(frames.numpy()))
+        scenes = [world.scene_from_caption(caption, k) for k in range(num_clips)]
+        size, num_frames = real.shape[1], len(real)
+        drawn = [world.render(scene, size, num_frames) for scene in scenes]
+        theirs.append(_mean_distance(np.stack(drawn)))
+    return [
+        {
+            "clips": num_captions * num_clips,
+            "distance": float(np.mean(ours)),
+            "distance of real clips": float(np.mean(theirs)),
+            "ratio": float(np.mean(ours) / np.mean(theirs)),
+        }
+    ]
+
+
+def growth(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = False) -> Rows:
+    """Cost and coherence as clips grow; a causal network makes them chunk by chunk.
+
+    Args:
+        model: What ``vdm.load`` takes.
+        sample: Arguments of the call.
+        seed: Of the noise.
+        is_smoke: Do the least.
+    """
+    lengths, prompts = ((8,), PROMPTS[:1]) if is_smoke else (LENGTHS, PROMPTS)
+    generate: Any = vdm.load(model)
+    is_streamed = bool(getattr(generate.network, "is_causal", False))
+    arm = Arm(str(model), generate, is_streamed)
+    make = partial(stream_clip, generate) if is_streamed else generate
+    rows = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*trained on.*")  # that is what is asked here
+        measure(arm, min(lengths), PROMPTS[0], seed=seed, **sample)  # warms up
+        for length in lengths:
+            cost = measure(arm, length, PROMPTS[0], seed=seed, **sample)
+            made = make(list(prompts), num_frames=length, seed=seed, progress=False, **sample)
+            frames = to_uint8(2 * made.frames - 1).numpy()
+            rows.append(
+                {
+                    "frames": length,
+                    "made": "chunk by chunk" if is_streamed else "at once",
+                    "ms per frame": 1000 * cost.seconds_per_frame,
+                    "MB remembered": cost.cache_bytes / 1e6,
+                    "flicker (jitter, residual) %": mean_jitter(jitter(frames)).residual,
+                }
+            )
+    return rows
+
+
+def fill_in(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = False) -> Rows:
+    """How well the last stage of a cascade fills in between true keyframes, beside simple rules.
+
+    Args:
+        model: What ``vdm.load`` takes; nothing is measured of what is no cascade.
+        sample: Arguments of the call.
+        seed: Of the noise.
+        is_smoke: Do the least.
+    """
+    cascade: Any = vdm.load(model)
+    if not isinstance(cascade, Cascade):
+        return []
+    settings = {name: sample[name] for name in ("steps", "guidance_scale") if name in sample}
+    n = 2 if is_smoke else 64
+    found = interpolation_scores(
+        cascade.last, cascade.stride, n=n, seed=seed, num_resamples=10, **settings
+    )
+    return [
+        {"frames filled in by": name, "PSNR dB": scores["psnr"].value, "SSIM": scores["ssim"].value}
+        for name, scores in found.items()
+    ]
+
+
+def _mean_distance(clips: Clips) -> float:
+    """Mean over all pairs."""
+    values = clips.astype(np.float32) / 255
+    return float(np.mean([np.sqrt(np.mean((a - b) ** 2)) for a, b in combinations(values, 2)]))

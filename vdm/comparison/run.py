@@ -1,0 +1,283 @@
+"""Running an arm: train its stages, score its clips, keep the result. Stopped runs go on."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vdm
+from vdm.comparison.budget import StepCost, count_step, steps_within
+from vdm.comparison.cost import measure_sampling, sampling_cost
+from vdm.comparison.experiment import Arm, Experiment, Stage
+from vdm.comparison.results import Result, arm_digest
+from vdm.metrics.captions import score_caption
+from vdm.metrics.oracle import ObjectReading, Reading
+from vdm.pipelines.evaluate import evaluate
+from vdm.pipelines.evaluate_report import GENERATED
+from vdm.pretrained.cascades import StageCard, assemble
+from vdm.training.cli import main
+from vdm.training.final import FILE
+
+Fit = Callable[[Sequence[str], Path], dict[str, Any]]
+NUM_VALIDATIONS = 10
+"""Points of a loss curve."""
+
+
+def run_arm(
+    experiment: Experiment,
+    arm: Arm,
+    seed: int,
+    folder: Path,
+    is_smoke: bool = False,
+) -> Result:
+    """Train and score an arm under one seed.
+
+    Args:
+        experiment: What it is part of.
+        arm: What to run.
+        seed: Of the training, and of the noise that clips are made from.
+        folder: For checkpoints and measurements; what is there of a stopped run is gone on from.
+        is_smoke: Do everything in this process, measure no cost, and let the experiment's own
+            functions do the least.
+
+    Returns:
+        The result, not saved yet.
+
+    Raises:
+        RuntimeError: If a training run failed.
+        ValueError: If the experiment is not consistent.
+    """
+    result = Result(arm.name, seed, arm_digest(experiment, arm, seed), describe_machine())
+    result.training = [
+        _train(experiment, stage, seed, folder, _fit_here if is_smoke else _fit_apart)
+        for stage in arm.stages
+    ]
+    model = arm.model or str(_assemble(arm, folder))
+    scoring = experiment.scoring
+    sample = {**scoring.sample, **arm.sample}
+    evaluation = evaluate(
+        model,
+        list(scoring.data),
+        list(scoring.protocols),
+        n=scoring.n,
+        num_objects=scoring.num_objects,
+        out=folder / "scores",
+        batch_size=scoring.batch_size,
+        seed=seed,
+        baselines=False,
+        num_resamples=scoring.num_resamples,
+        **sample,
+    )
+    result.scores = evaluation.to_dict()["scores"]
+    result.outcomes = _outcomes(folder / "scores" / "records.jsonl", scoring.n)
+    result.sampling = _cost(model, sample, is_smoke)
+    for name, values in experiment.sweep.items():
+        for value in values:
+            result.sweep.append(
+                _swept(experiment, model, seed, folder, sample, name, value, is_smoke)
+            )
+    for path in experiment.measure:
+        module, _, function = path.partition(":")
+        measure = getattr(importlib.import_module(module), function)
+        result.measured[function] = measure(model, sample, seed, is_smoke)
+    return result
+
+
+def _train(
+    experiment: Experiment, stage: Stage, seed: int, folder: Path, fit: Fit
+) -> dict[str, Any]:
+    """One training run."""
+    run = folder / stage.name
+    words = [f"--seed_everything={seed}"]
+    words += [f"--{key}={_word(value)}" for key, value in experiment.overrides.items()]
+    if experiment.autoencoder is not None:
+        words.append(f"--model.init_args.autoencoder={experiment.autoencoder}")
+    cost, num_frames = count_step(stage.configs, words, folder / ".counting")
+    if experiment.budget is None:
+        raise ValueError(f"{experiment.name}: got a stage to train without a budget")
+    steps = steps_within(experiment.budget, cost, stage.share)
+    words += [
+        f"--trainer.max_steps={steps}",
+        f"--trainer.val_check_interval={max(1, steps // NUM_VALIDATIONS)}",
+        f"--output={run}",
+        "--resume",
+    ]
+    configs = [word for path in stage.configs for word in ("--config", str(path))]
+    noted = fit([*configs, *words], run)
+    return {
+        "stage": stage.name,
+        "configs": [path.name for path in stage.configs],
+        **_noted(cost, steps, num_frames),
+        **noted,
+        "losses": list(_losses(run)),
+    }
+
+
+def _noted(cost: StepCost, steps: int, num_frames: int) -> dict[str, Any]:
+    return {
+        **cost.to_dict(),
+        "steps": steps,
+        "flops": steps * cost.flops,
+        "num_frames": num_frames,
+    }
+
+
+def _fit_here(words: Sequence[str], run: Path) -> dict[str, Any]:
+    """Train in this process; no cost is measured."""
+    main(["fit", *words])
+    return {"seconds": 0.0, "peak_bytes": 0}
+
+
+def _fit_apart(words: Sequence[str], run: Path) -> dict[str, Any]:
+    """Train in a process of its own; seconds, over all attempts, and its peak memory."""
+    notes = run / "cost.json"
+    before = json.loads(notes.read_text()) if notes.is_file() else {"seconds": 0, "peak_bytes": 0}
+    if (run / FILE).is_file():
+        return before
+    run.mkdir(parents=True, exist_ok=True)
+    log = run / "fit.log"
+    start = time.perf_counter()
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vdm.cli", "fit", *words], stdout=file, stderr=file
+        )
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if code := os.waitstatus_to_exitcode(status):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise RuntimeError(f"training ended with status {code}, see {log}: {(lines or [''])[-1]}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    noted = {
+        "seconds": before["seconds"] + time.perf_counter() - start,
+        "peak_bytes": max(before["peak_bytes"], usage.ru_maxrss * unit),
+    }
+    notes.write_text(json.dumps(noted) + "\n")
+    return noted
+
+
+def _cost(model: str, sample: Mapping[str, Any], is_smoke: bool) -> dict[str, float]:
+    """Seconds and bytes of sampling."""
+    return measure_sampling(model, sample, 1) if is_smoke else sampling_cost(model, sample)
+
+
+def _assemble(arm: Arm, folder: Path) -> Path:
+    """The model of an arm: its only stage, or a cascade of all."""
+    finals = [folder / stage.name / FILE for stage in arm.stages]
+    if len(finals) == 1:
+        return finals[0]
+    cards = [
+        StageCard(stage.role, str(final), stage.factor)
+        for stage, final in zip(arm.stages, finals, strict=True)
+    ]
+    made = folder / "cascade"
+    shutil.rmtree(made, ignore_errors=True)  # an earlier attempt may have left a part
+    return assemble(made, cards)
+
+
+def _swept(
+    experiment: Experiment,
+    model: str,
+    seed: int,
+    folder: Path,
+    sample: Mapping[str, Any],
+    name: str,
+    value: Any,
+    is_smoke: bool,
+) -> dict[str, Any]:
+    """Scores under another value of one sampling argument."""
+    scoring = replace(experiment.scoring, n=experiment.sweep_n)
+    changed = {**sample, name: value}
+    evaluation = evaluate(
+        model,
+        list(scoring.data),
+        list(scoring.protocols),
+        n=scoring.n,
+        num_objects=scoring.num_objects,
+        out=folder / "sweep" / f"{name}-{value}",
+        batch_size=scoring.batch_size,
+        seed=seed,
+        baselines=False,
+        num_resamples=scoring.num_resamples,
+        **changed,
+    )
+    generated = {
+        data: {key: score.value for key, score in sources[GENERATED].items()}
+        for data, sources in evaluation.scores.items()
+    }
+    seconds = _cost(model, changed, is_smoke)["seconds"]
+    return {"argument": name, "value": value, "seconds": seconds, "scores": generated}
+
+
+def _losses(run: Path) -> Iterator[tuple[int, float]]:
+    """Step and validation loss, as logged."""
+    rows: dict[int, float] = {}
+    for path in sorted((run / "logs" / "csv").glob("version_*/metrics.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row.get("val/loss"):
+                    rows[int(row["step"]) + 1] = float(row["val/loss"])
+    yield from sorted(rows.items())
+
+
+def _outcomes(path: Path, n: int) -> dict[str, str]:
+    """Which clips show their whole caption, a character each, by data set."""
+    found: dict[str, dict[int, str]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for row in map(json.loads, lines[1:]):
+        if row["source"] != GENERATED or "reading" not in row["measured"]:
+            continue
+        seen = row["measured"]["reading"]
+        things = tuple(ObjectReading(**thing) for thing in seen["objects"])
+        reading = Reading(things, seen["camera"], seen["is_persistent"])
+        right = score_caption(reading, row["measured"]["caption"]).whole
+        found.setdefault(row["data"], {})[row["index"]] = str(int(right))
+    return {data: "".join(rows[k] for k in range(n)) for data, rows in found.items()}
+
+
+def _word(value: Any) -> str:
+    """A value as a word of the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    where = Path(vdm.__file__).parents[1]
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False
+    )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "commit": git.stdout.strip() or None,
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    """Its name, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
