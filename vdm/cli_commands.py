@@ -7,7 +7,9 @@ from typing import Any
 
 from vdm.cli_parsing import (
     Parser,
+    WrongWords,
     choice,
+    nearest,
     number_or_pair,
     positive,
     reading_words,
@@ -35,39 +37,56 @@ def convert(words: list[str]) -> None:
         metavar="KIND[:FACTOR]=MODEL",
         help="make a cascade: SRC makes keyframes, then e.g. interpolate:2=MODEL; may be repeated",
     )
+    parser.add_argument(
+        "--refer-to",
+        metavar="NAME",
+        help="store no part that this bundled model has too, to the bit; refer to it",
+    )
     asked = parser.read(words)
-    from vdm import pretrained
-    from vdm.pretrained.cascades import StageCard, assemble, is_cascade, read_cascade
+    from vdm.pretrained import convert as rewrite
+    from vdm.pretrained.cascades import is_cascade
+    from vdm.pretrained.layout import refer
+    from vdm.pretrained.sources import bundled
 
-    if asked.then or is_cascade(asked.source):
-        with reading_words(asked.source, asked.autoencoder):
-            name, stages = None, [StageCard("keyframes", asked.source)]
-            if is_cascade(asked.source):
-                name, cards = read_cascade(asked.source)
-                folder = Path(asked.source)
-                stages = [replace(card, model=str(folder / card.model)) for card in cards]
-            if asked.layout != "vdm":
-                raise ValueError(f"got layout={asked.layout!r} for a cascade, expected 'vdm'")
-            made = assemble(
-                asked.destination,
-                [*stages, *map(StageCard.parse, asked.then or [])],
-                name=name,
-                dtype=asked.dtype,
-                weights=asked.weights,
-                autoencoder=asked.autoencoder,
-            )
-        print(made)
-        return
+    if asked.refer_to is not None and asked.refer_to not in bundled():
+        raise WrongWords(f"got --refer-to {asked.refer_to}, {nearest(asked.refer_to, bundled())}")
     with reading_words(asked.source, asked.autoencoder):
-        made = pretrained.convert(
-            asked.source,
-            asked.destination,
-            asked.layout,
-            asked.dtype,
-            asked.weights,
-            asked.autoencoder,
-        )
+        if asked.then or is_cascade(asked.source):
+            made = _convert_cascade(asked)
+        else:
+            made = rewrite(
+                asked.source,
+                asked.destination,
+                asked.layout,
+                asked.dtype,
+                asked.weights,
+                asked.autoencoder,
+            )
+    if asked.refer_to is not None:
+        refer(made, asked.refer_to)
     print(made)
+
+
+def _convert_cascade(asked: Any) -> Path:
+    """Put a cascade together, or rewrite one, with further stages if asked for."""
+    from vdm.pretrained.cascades import StageCard, assemble, is_cascade, read_cascade
+    from vdm.pretrained.sources import locate
+
+    name, stages = None, [StageCard("keyframes", asked.source)]
+    if is_cascade(asked.source):
+        name, cards = read_cascade(asked.source)
+        folder = locate(asked.source)
+        stages = [replace(card, model=str(folder / card.model)) for card in cards]
+    if asked.layout != "vdm":
+        raise ValueError(f"got layout={asked.layout!r} for a cascade, expected 'vdm'")
+    return assemble(
+        asked.destination,
+        [*stages, *map(StageCard.parse, asked.then or [])],
+        name=name,
+        dtype=asked.dtype,
+        weights=asked.weights,
+        autoencoder=asked.autoencoder,
+    )
 
 
 def plan(words: list[str]) -> None:

@@ -119,9 +119,11 @@ def _report(experiment: Any) -> None:
     from vdm.comparison.plots import write_plots
     from vdm.comparison.report import write_table
     from vdm.comparison.results import read_results
+    from vdm.comparison.sheet import write_sheets
 
     results = read_results(experiment)
     path = write_table(experiment, results)
     print(path.read_text(encoding="utf-8"))
-    for made in (path, *write_plots(experiment, results)):
-        print(f"wrote {made}")
+    for made in (path, *write_plots(experiment, results), write_sheets(experiment)):
+        if made is not None:
+            print(f"wrote {made}")

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import vdm
+from vdm import cli
 from vdm.pipelines.showcase import CAPTIONS, judge
+from vdm.pretrained.layout import refer, write_folder
 from vdm.pretrained.sources import BUNDLED, bundled, read
 
 
@@ -40,3 +42,39 @@ def test_one_sample_of_a_batch_is_the_same_as_alone():
     batch = generate(list(CAPTIONS[:3]), seed=5, progress=False)
     alone = generate(CAPTIONS[2], seed=7, progress=False)
     torch.testing.assert_close(batch.frames[2:], alone.frames, rtol=0, atol=1e-5)
+
+
+def test_a_model_need_not_store_what_a_bundled_one_has(tmp_path):
+    parts = read("moving-shapes")
+    parts.network = None
+    parts.text_encoder = None
+    made = write_folder(parts, tmp_path / "same", torch.float16)
+    assert refer(made, "moving-shapes") == ["autoencoder"]
+    assert [path.name for path in made.iterdir()] == ["vdm.json"]
+    entry = json.loads((made / "vdm.json").read_text())["weights"]["autoencoder"]
+    assert entry["bundled"] == "moving-shapes"
+    again = read(made)
+    assert again.weight_hashes() == {"autoencoder": entry["sha256"]}
+    for key, value in again.autoencoder.state_dict().items():
+        assert torch.equal(value, parts.autoencoder.state_dict()[key]), key
+    assert refer(made, "moving-shapes") == ["autoencoder"]  # once more changes nothing
+    assert json.loads((made / "vdm.json").read_text())["weights"]["autoencoder"] == entry
+
+
+def test_what_differs_in_one_number_is_stored(tmp_path):
+    parts = read("moving-shapes")
+    parts.network = parts.text_encoder = None
+    with torch.no_grad():
+        parts.autoencoder.decoder[0].weight[0, 0, 0, 0, 0] += 1
+    made = write_folder(parts, tmp_path / "other", torch.float16)
+    assert refer(made, "moving-shapes") == []
+    assert (made / "autoencoder.safetensors").is_file()
+
+
+def test_the_command_refers_to_bundled_models_alone(tmp_path, capsys):
+    words = ["convert", "moving-shapes", str(tmp_path / "same"), "--dtype", "float16", "--refer-to"]
+    assert cli.main([*words, "moving-shape"]) == 2
+    assert "nearest moving-shapes" in capsys.readouterr().err
+    assert cli.main([*words, "moving-shapes"]) == 0
+    assert [path.name for path in (tmp_path / "same").iterdir()] == ["vdm.json"]
+    assert read(tmp_path / "same").weight_hashes() == read("moving-shapes").weight_hashes()

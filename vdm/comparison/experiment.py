@@ -124,6 +124,7 @@ class Experiment:
         measure: Functions ``module:name``, called as
             ``function(model, sample, seed, is_smoke)``; the rows that they return, plain data,
             become part of the results.
+        sheet: Keep pictures of what every arm makes of the same captions, under the first seed.
 
     Raises:
         ValueError: If there is no arm or no seed, or two arms have one name.
@@ -141,6 +142,7 @@ class Experiment:
     autoencoder: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     measure: tuple[str, ...] = ()
+    sheet: bool = False
 
     def __post_init__(self) -> None:
         """Check the arms and seeds."""

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +22,22 @@ from vdm.comparison.budget import StepCost, count_step, steps_within
 from vdm.comparison.cost import measure_sampling, sampling_cost
 from vdm.comparison.experiment import Arm, Experiment, Stage
 from vdm.comparison.results import Result, arm_digest
+from vdm.comparison.sheet import write_sheet
+from vdm.data.datamodules import ShapesLatents
 from vdm.metrics.captions import score_caption
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.pipelines.evaluate import evaluate
 from vdm.pipelines.evaluate_report import GENERATED
 from vdm.pretrained.cascades import StageCard, assemble
-from vdm.training.cli import main
+from vdm.training.cli import build, main, quiet
+from vdm.training.diffusion_module import DiffusionModule
 from vdm.training.final import FILE
 
 Fit = Callable[[Sequence[str], Path], dict[str, Any]]
 NUM_VALIDATIONS = 10
 """Points of a loss curve."""
+SWEPT = ("caption-accuracy", "fmd/flow")
+"""What is measured under every value of a sweep, where it is measured at all."""
 
 
 def run_arm(
@@ -81,7 +85,7 @@ def run_arm(
         num_resamples=scoring.num_resamples,
         **sample,
     )
-    result.scores = evaluation.to_dict()["scores"]
+    result.scores = _kept(evaluation.to_dict()["scores"])
     result.outcomes = _outcomes(folder / "scores" / "records.jsonl", scoring.n)
     result.sampling = _cost(model, sample, is_smoke)
     for name, values in experiment.sweep.items():
@@ -93,7 +97,22 @@ def run_arm(
         module, _, function = path.partition(":")
         measure = getattr(importlib.import_module(module), function)
         result.measured[function] = measure(model, sample, seed, is_smoke)
+    if experiment.sheet and seed == experiment.seeds[0] and not is_smoke:
+        write_sheet(experiment, arm.name, model, sample, seed)
     return result
+
+
+def _kept(scores: dict[str, Any]) -> dict[str, Any]:
+    """All of the arm's own scores; of the real clips, the same for every arm, the values."""
+    return {
+        data: {
+            source: named
+            if source == GENERATED
+            else {name: {"value": score["value"]} for name, score in named.items()}
+            for source, named in sources.items()
+        }
+        for data, sources in scores.items()
+    }
 
 
 def _train(
@@ -101,21 +120,24 @@ def _train(
 ) -> dict[str, Any]:
     """One training run."""
     run = folder / stage.name
-    words = [f"--seed_everything={seed}"]
-    words += [f"--{key}={_word(value)}" for key, value in experiment.overrides.items()]
+    shared = [f"--seed_everything={seed}"]
+    shared += [f"--{key}={_word(value)}" for key, value in experiment.overrides.items()]
     if experiment.autoencoder is not None:
-        words.append(f"--model.init_args.autoencoder={experiment.autoencoder}")
-    cost, num_frames = count_step(stage.configs, words, folder / ".counting")
+        shared.append(f"--model.init_args.autoencoder={experiment.autoencoder}")
+    cost, num_frames = count_step(stage.configs, shared, folder / ".counting")
     if experiment.budget is None:
         raise ValueError(f"{experiment.name}: got a stage to train without a budget")
     steps = steps_within(experiment.budget, cost, stage.share)
-    words += [
+    words = [
+        *shared,
         f"--trainer.max_steps={steps}",
         f"--trainer.val_check_interval={max(1, steps // NUM_VALIDATIONS)}",
         f"--output={run}",
         "--resume",
     ]
     configs = [word for path in stage.configs for word in ("--config", str(path))]
+    if fit is _fit_apart:
+        _fill_caches(stage, shared, folder)
     noted = fit([*configs, *words], run)
     return {
         "stage": stage.name,
@@ -124,6 +146,18 @@ def _train(
         **noted,
         "losses": list(_losses(run)),
     }
+
+
+def _fill_caches(stage: Stage, words: Sequence[str], folder: Path) -> None:
+    """Draw and encode all clips first: no arm is to be charged for what all share."""
+    with quiet():
+        module, data, _ = build(stage.configs, words, folder / ".counting")
+        if isinstance(module, DiffusionModule) and isinstance(data, ShapesLatents):
+            if module.autoencoder is not None:
+                data.use_autoencoder(module.autoencoder)
+            data.prepare_data()
+            data.train_dataset()
+            data.val_dataset()
 
 
 def _noted(cost: StepCost, steps: int, num_frames: int) -> dict[str, Any]:
@@ -201,15 +235,15 @@ def _swept(
     value: Any,
     is_smoke: bool,
 ) -> dict[str, Any]:
-    """Scores under another value of one sampling argument."""
-    scoring = replace(experiment.scoring, n=experiment.sweep_n)
+    """Scores under another value of one sampling argument, on the first data set alone."""
+    scoring = experiment.scoring
     changed = {**sample, name: value}
     evaluation = evaluate(
         model,
-        list(scoring.data),
-        list(scoring.protocols),
-        n=scoring.n,
-        num_objects=scoring.num_objects,
+        scoring.data[0],
+        [protocol for protocol in SWEPT if protocol in scoring.protocols],
+        n=experiment.sweep_n,
+        num_objects=scoring.num_objects[:1],
         out=folder / "sweep" / f"{name}-{value}",
         batch_size=scoring.batch_size,
         seed=seed,

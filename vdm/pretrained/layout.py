@@ -14,6 +14,8 @@ from vdm.pretrained.parts import MODULES, Parts, parts_from
 
 FORMAT = "vdm/1"
 CARD = "vdm.json"
+BUNDLED = Path(__file__).parent / "bundled"
+"""Where the models lie that come with the package."""
 KEYS = {"format", "name", "parts", "weights", "defaults", "envelope"}
 
 
@@ -74,11 +76,51 @@ def read_folder(folder: Path, only: tuple[str, ...] | None = None) -> Parts:
         if name not in weights:
             raise ValueError(f"{where}: no weights for {name}")
         entry = weights[name]
-        path = folder / Path(entry["file"]).name
+        path = weights_file(folder, entry)
         state, _ = read_safetensors(path, sha256=entry.get("sha256"))
         fill(module, state, str(path))
         parts.hashes[name] = entry.get("sha256", "")
     return parts
+
+
+def weights_file(folder: Path, entry: dict[str, str]) -> Path:
+    """Where the weights of a part lie: in the folder, or in a bundled model that has the same.
+
+    Args:
+        folder: Of the model.
+        entry: What its card says of the part.
+    """
+    home = BUNDLED / Path(entry["bundled"]).name if "bundled" in entry else folder
+    return home / Path(entry["file"]).name
+
+
+def refer(folder: Path, bundled: str) -> list[str]:
+    """Keep no weights that a bundled model has too: the card names that model instead.
+
+    Args:
+        folder: A model folder, or one of a cascade.
+        bundled: Name of the bundled model.
+
+    Returns:
+        The parts that lie there now.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+    """
+    theirs = {entry["sha256"]: entry for entry in read_card(BUNDLED / bundled)["weights"].values()}
+    found = []
+    for path in sorted(folder.glob(f"**/{CARD}")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        weights = card.get("weights", {})
+        same = [name for name, entry in weights.items() if entry.get("sha256") in theirs]
+        for name in same:
+            entry = {"bundled": bundled, **theirs[weights[name]["sha256"]]}
+            file, weights[name] = weights_file(path.parent, weights[name]), entry
+            _write_card(card, path.parent)
+            if file.parent == path.parent:
+                file.unlink()
+        found += same
+    return found
 
 
 def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -> Path:
@@ -105,6 +147,11 @@ def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -
         }
         file = f"{name}.safetensors"
         card["weights"][name] = {"file": file, "sha256": write_safetensors(state, folder / file)}
+    return _write_card(card, folder)
+
+
+def _write_card(card: dict[str, Any], folder: Path) -> Path:
+    """Replace the card, whole or not at all."""
     temporary = folder / f".{CARD}.{os.getpid()}"
     temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / CARD)

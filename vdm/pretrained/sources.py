@@ -6,10 +6,9 @@ import difflib
 from pathlib import Path
 
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
-from vdm.pretrained.layout import CARD, read_folder
+from vdm.pretrained.layout import BUNDLED, CARD, read_folder
 from vdm.pretrained.parts import Parts
 
-BUNDLED = Path(__file__).parent / "bundled"
 DIFFUSERS_FILES = ("model_index.json", "config.json", "scheduler_config.json")
 
 
