@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vdm.cli_parsing import Parser, WrongWords, positive, reading_words, whole_or_list
+from vdm.cli_parsing import Parser, Terminated, WrongWords, positive, reading_words, whole_or_list
 
 
 def parser() -> Parser:
@@ -51,12 +52,25 @@ def main(words: list[str]) -> None:
         run_smoke(experiment, out)
         return
     todo = list(_todo(experiment, seeds, asked, out))
-    if asked.jobs > 1 and len(todo) > 1:
-        _in_parallel(asked, out, todo)
-    else:
-        _one_by_one(experiment, out, todo)
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        if asked.jobs > 1 and len(todo) > 1:
+            _in_parallel(asked, out, todo)
+        else:
+            _one_by_one(experiment, out, todo)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if asked.report:
         _report(experiment)
+
+
+def _end(*_: Any) -> None:
+    """Asked to end: whoever waits for a run ends that first.
+
+    Raises:
+        Terminated: Always.
+    """
+    raise Terminated
 
 
 def _seeds(experiment: Any, chosen: int | list[int] | None) -> tuple[int, ...]:

@@ -59,6 +59,12 @@ def parser() -> Parser:
         help="keeps every measurement, so that an evaluation can be stopped and continued; without "
         "it the scores alone go to a folder in outputs/evaluate",
     )
+    made.add_argument(
+        "--known",
+        type=Path,
+        metavar="DIR",
+        help="of another evaluation: what it measured of real clips is not measured again",
+    )
     made.add_argument("--batch-size", type=positive, default=16, help="clips made together")
     made.add_argument("--seed", type=whole, default=0, help="of the model's noise")
     made.add_argument("--no-baselines", dest="baselines", action="store_false")
@@ -104,6 +110,7 @@ def main(words: list[str]) -> None:
             seed=asked.seed,
             baselines=asked.baselines,
             progress=asked.progress,
+            known=asked.known,
             transnet_weights=asked.transnet_weights,
             **settings,
         )

@@ -11,6 +11,7 @@ from rich.console import Console
 from tiny_model import make_parts
 
 from vdm import world
+from vdm.metrics.oracle import read_clips
 from vdm.pipelines.evaluate import evaluate
 from vdm.pipelines.evaluate_records import Records, pack, unpack
 from vdm.pipelines.generate import Generator
@@ -169,6 +170,27 @@ def test_a_stopped_evaluation_goes_on_and_ends_the_same(tmp_path: Path):
     more = Perfect()
     scores(tmp_path, more, n=9)
     assert len(more.seeds) == 2
+
+
+def test_real_clips_that_were_measured_before_are_not_measured_again(tmp_path, monkeypatch):
+    read = []
+
+    def counting(clips):
+        read.append(len(clips))
+        return read_clips(clips)
+
+    monkeypatch.setattr("vdm.pipelines.evaluate.read_clips", counting)
+    options = {"n": 5, "num_objects": (1,), "baselines": False}
+    evaluate(Perfect(), "test-iid", out=tmp_path / "a", steps=3, **options)
+    assert sum(read) == 10
+    again = {"out": tmp_path / "b", "known": tmp_path / "a", "seed": 1}
+    second = evaluate(Perfect(), "test-iid", steps=4, **again, **options)
+    assert sum(read) == 15
+    alone = evaluate(Perfect(), "test-iid", steps=4, seed=1, **options)
+    assert second.to_dict()["scores"] == alone.to_dict()["scores"]
+    read.clear()
+    evaluate(Perfect(), "test-iid", steps=4, known=tmp_path / "nowhere", **options)
+    assert sum(read) == 10
 
 
 def test_measurements_under_other_settings_are_not_mixed(tmp_path: Path):

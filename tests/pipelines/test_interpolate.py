@@ -236,7 +236,8 @@ class Clips:
 def test_scores_say_how_many_clips_and_how_sure(filler):
     asked = {"source": Clips(), "num_resamples": 50, "steps": 1}
     scores = interpolation_scores(filler, 2, n=3, batch_size=2, **asked)
-    assert set(scores) == {"interpolated", "decoded", "hold", "linear", "flow_warp"}
+    rules = {"hold", "linear", "flow_warp"}
+    assert set(scores) == {"interpolated", "decoded", *rules, *(f"{r}, decoded" for r in rules)}
     for rows in scores.values():
         for metric in ("psnr", "ssim"):
             low, high = rows[metric].interval
@@ -248,6 +249,7 @@ def test_scores_say_how_many_clips_and_how_sure(filler):
         scores["interpolated"]["psnr"].value, abs=1e-3
     )
     assert again["linear"] == scores["linear"]
+    assert scores["linear, decoded"]["psnr"] < scores["linear"]["psnr"]
 
 
 def test_a_perfect_interpolator_reaches_the_ceiling():

@@ -87,15 +87,25 @@ def _arms(experiment: Experiment) -> Iterator[list[str]]:
 
 
 def _flat(value: Any) -> str:
-    """Nested settings on one line, class names for ``class_path`` and ``init_args``."""
+    """Nested settings on one line: dotted keys, class names for ``class_path``."""
     if isinstance(value, Mapping):
         if "class_path" in value:
             name = str(value["class_path"]).rpartition(".")[2]
             return f"{name}({_flat(value.get('init_args', {}))})"
-        return ", ".join(f"{key}: {_flat(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {_flat(item)}" for key, item in _leaves(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ", ".join(map(_flat, value)) + "]"
     return str(value)
+
+
+def _leaves(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """What is not itself keys and values, under dotted keys."""
+    for key, item in value.items():
+        inner = path if key in ("model", "init_args") and isinstance(item, Mapping) else path + key
+        if isinstance(item, Mapping) and "class_path" not in item:
+            yield from _leaves(item, inner and inner.rstrip(".") + ".")
+        else:
+            yield inner, item
 
 
 def _training(results: Results) -> Iterator[list[str]]:

