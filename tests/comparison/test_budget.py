@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vdm.comparison.budget import StepCost, count_step, steps_within
+from vdm.comparison.budget import StepCost, build_stage, count_step, steps_within
 from vdm.comparison.experiment import Budget
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -38,7 +38,8 @@ def test_a_budget_that_steps_cannot_meet_within_one_percent_is_refused():
 
 
 def count(recipe, tmp_path, *words):
-    return count_step([CONFIGS / f"{recipe}.yaml"], [*WORDS, *words], tmp_path / "run")[0]
+    stage = build_stage([CONFIGS / f"{recipe}.yaml"], [*WORDS, *words], tmp_path / "run")
+    return count_step(*stage)
 
 
 def test_operations_grow_with_the_batch_and_backward_is_twice_forward(tmp_path):
@@ -61,4 +62,4 @@ def test_keyframes_cost_less_than_whole_clips(tmp_path):
 def test_only_diffusion_models_on_latents_are_counted(tmp_path):
     words = [f"--model.autoencoder={TINY_VAE}", *WORDS[:2]]
     with pytest.raises(TypeError, match="got AutoencoderModule on ShapesClips"):
-        count_step([CONFIGS / "vae_shapes.yaml"], words, tmp_path / "run")
+        build_stage([CONFIGS / "vae_shapes.yaml"], words, tmp_path / "run")

@@ -26,7 +26,6 @@ def make_result(experiment, arm, seed, bits, **changes):
                 "num_parameters": 123456,
                 "steps": 50,
                 "flops": 600000,
-                "num_frames": 16,
                 "seconds": 10.0 + seed,
                 "peak_bytes": 5 * 10**8,
                 "losses": [[25, 0.7], [50, 0.5]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -67,9 +68,7 @@ class VGGFeatures(nn.Module):
         features.load_state_dict(
             {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         )
-        self.stages = nn.ModuleList(
-            features[a:b] for a, b in zip((0, *self.cuts), self.cuts, strict=False)
-        )
+        self.stages = nn.ModuleList(features[a:b] for a, b in pairwise((0, *self.cuts)))
         heads_state = torch.load(heads, weights_only=True, map_location="cpu")
         self.heads = nn.ParameterList(
             heads_state[f"lin{k}.model.1.weight"] for k in range(len(self.cuts))

@@ -54,21 +54,18 @@ class StepCost:
         return asdict(self)
 
 
-def count_step(
+def build_stage(
     configs: Sequence[Path], overrides: Sequence[str], folder: str | Path
-) -> tuple[StepCost, int]:
-    """Count the operations of one step of a recipe.
+) -> tuple[DiffusionModule, ShapesLatents]:
+    """What a recipe trains, and on what.
 
     Args:
         configs: Recipe first, then overlays.
         overrides: Keys on the command line.
         folder: Where the run would write; nothing is written.
 
-    Returns:
-        The cost of a step, and the frames of a training clip.
-
     Raises:
-        TypeError: If the recipe trains no diffusion model.
+        TypeError: If the recipe trains no diffusion model on latents.
         ValueError: If the recipe cannot be read.
     """
     with quiet():
@@ -78,6 +75,16 @@ def count_step(
             f"got {type(module).__name__} on {type(data).__name__}, expected a DiffusionModule on "
             "ShapesLatents"
         )
+    return module, data
+
+
+def count_step(module: DiffusionModule, data: ShapesLatents) -> StepCost:
+    """Count the operations of one step.
+
+    Args:
+        module: What is trained; it is left with gradients.
+        data: What it is trained on; no cache is made.
+    """
     spec, stride = data.shapes, data.view.stride
     pairs = [spec.source("train").clip(index) for index in range(NUM_COUNTED)]
     video = from_uint8(torch.stack([torch.from_numpy(frames) for frames, _ in pairs]))
@@ -99,13 +106,12 @@ def count_step(
     size = data.batch_size
     scale = size / NUM_COUNTED
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    cost = StepCost(
+    return StepCost(
         round(forward.get_total_flops() * scale),
         round(backward.get_total_flops() * scale),
         size,
         trained,
     )
-    return cost, spec.num_frames
 
 
 def steps_within(budget: Budget, cost: StepCost, share: float = 1.0) -> int:

@@ -45,7 +45,7 @@ def table(experiment: Experiment, results: Results) -> str:
         ("Training", list(_training(results))),
         *((f"Captions, {data}", list(_captions(results, data))) for data in _data_sets(results)),
         *((f"Quality, {data}", list(_quality(results, data))) for data in _data_sets(results)),
-        ("Sampling", list(_sampling(experiment, results))),
+        ("Sampling", list(_sampling(results))),
         *((f"Sweep over {name}", list(_sweep(results, name))) for name in experiment.sweep),
         *_measured(results),
     ):
@@ -235,7 +235,7 @@ def _floor(runs: Sequence[Result], data: str, name: str) -> str:
     return ""
 
 
-def _sampling(experiment: Experiment, results: Results) -> Iterator[list[str]]:
+def _sampling(results: Results) -> Iterator[list[str]]:
     yield ["arm", "seconds a clip", "peak memory above the program", "against the first"]
     first = None
     for arm, runs in results.items():

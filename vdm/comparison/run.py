@@ -18,19 +18,17 @@ from typing import Any
 import torch
 
 import vdm
-from vdm.comparison.budget import StepCost, count_step, steps_within
+from vdm.comparison.budget import build_stage, count_step, steps_within
 from vdm.comparison.cost import measure_sampling, sampling_cost
 from vdm.comparison.experiment import Arm, Experiment, Stage
 from vdm.comparison.results import Result, arm_digest
 from vdm.comparison.sheet import write_sheet
-from vdm.data.datamodules import ShapesLatents
 from vdm.metrics.captions import score_caption
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.pipelines.evaluate import evaluate
 from vdm.pipelines.evaluate_report import GENERATED
 from vdm.pretrained.cascades import StageCard, assemble
-from vdm.training.cli import build, main, quiet
-from vdm.training.diffusion_module import DiffusionModule
+from vdm.training.cli import main
 from vdm.training.final import FILE
 
 Fit = Callable[[Sequence[str], Path], dict[str, Any]]
@@ -131,7 +129,8 @@ def _train(
     shared += [f"--{key}={_word(value)}" for key, value in experiment.overrides.items()]
     if experiment.autoencoder is not None:
         shared.append(f"--model.init_args.autoencoder={experiment.autoencoder}")
-    cost, num_frames = count_step(stage.configs, shared, folder / ".counting")
+    module, data = build_stage(stage.configs, shared, folder / ".counting")
+    cost = count_step(module, data)
     if experiment.budget is None:
         raise ValueError(f"{experiment.name}: got a stage to train without a budget")
     steps = steps_within(experiment.budget, cost, stage.share)
@@ -143,36 +142,20 @@ def _train(
         "--resume",
     ]
     configs = [word for path in stage.configs for word in ("--config", str(path))]
-    if fit is _fit_apart:
-        _fill_caches(stage, shared, folder)
+    if fit is _fit_apart:  # no arm is to be charged for the clips that all share
+        if module.autoencoder is not None:
+            data.use_autoencoder(module.autoencoder)
+        data.train_dataset()
+        data.val_dataset()
     noted = fit([*configs, *words], run)
     return {
         "stage": stage.name,
         "configs": [path.name for path in stage.configs],
-        **_noted(cost, steps, num_frames),
-        **noted,
-        "losses": list(_losses(run)),
-    }
-
-
-def _fill_caches(stage: Stage, words: Sequence[str], folder: Path) -> None:
-    """Draw and encode all clips first: no arm is to be charged for what all share."""
-    with quiet():
-        module, data, _ = build(stage.configs, words, folder / ".counting")
-        if isinstance(module, DiffusionModule) and isinstance(data, ShapesLatents):
-            if module.autoencoder is not None:
-                data.use_autoencoder(module.autoencoder)
-            data.prepare_data()
-            data.train_dataset()
-            data.val_dataset()
-
-
-def _noted(cost: StepCost, steps: int, num_frames: int) -> dict[str, Any]:
-    return {
         **cost.to_dict(),
         "steps": steps,
         "flops": steps * cost.flops,
-        "num_frames": num_frames,
+        **noted,
+        "losses": list(_losses(run)),
     }
 
 

@@ -29,11 +29,6 @@ class Difference:
     interval: tuple[float, float]
     p: float
 
-    @property
-    def is_significant(self) -> bool:
-        """Whether chance is an unlikely explanation."""
-        return self.p < 0.05
-
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and standard deviation over seeds (0 for one seed).

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vdm.conditioning.given import Fill, GivenMask, Masked, NoiseAugmentation, Showing
 from vdm.types import Latents
+from vdm.utils.choices import check_weights, random_count, split_choice
 
 Uniforms = Float[Tensor, "b draws"]
 
@@ -105,7 +106,7 @@ class PastFrames(GivenFrames):
 
     def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
         """As many as the first number says, but never all."""
-        counts = _random_count(u[:, :1], self.least, self.most, num_frames)
+        counts = random_count(u[:, :1], self.least, self.most, num_frames)
         return torch.arange(num_frames, device=u.device) < counts
 
 
@@ -132,7 +133,7 @@ class RandomKeyframes(GivenFrames):
 
     def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
         """The first number says how many, the others which ones."""
-        counts = _random_count(u[:, :1], self.least, self.most, num_frames)
+        counts = random_count(u[:, :1], self.least, self.most, num_frames)
         rank = u[:, 1 : num_frames + 1].argsort(1).argsort(1)
         return rank < counts
 
@@ -180,24 +181,15 @@ class Mixture(GivenFrames):
 
     def __post_init__(self) -> None:
         """Check the weights."""
-        if len(self.rules) != len(self.weights) or not self.rules:
-            raise ValueError(f"got {len(self.weights)} weights, expected {len(self.rules) or 1}")
-        if min(self.weights) < 0 or sum(self.weights) <= 0:
-            raise ValueError(f"got weights {list(self.weights)}, expected positive ones")
+        check_weights(len(self.rules), self.weights)
         _check_silent(self.rules)
 
     def choose(self, num_frames: int, u: Uniforms) -> Bool[Tensor, "b t"]:
         """The first number says which rule; what is left of it is uniform again."""
         frames = torch.zeros(len(u), num_frames, dtype=torch.bool, device=u.device)
-        start = 0.0
-        for rule, weight in zip(self.rules, self.weights, strict=True):
-            share = weight / sum(self.weights)
-            if share > 0:
-                first = (u[:, :1] - start) / share
-                mine = (first >= 0) & (first < 1)
-                rest = torch.cat((first.clamp(0, 1 - 1e-6), u[:, 1:]), dim=1)
-                frames = torch.where(mine, rule.choose(num_frames, rest), frames)
-            start += share
+        for index, mine, left in split_choice(u[:, :1], self.weights):
+            rest = torch.cat((left, u[:, 1:]), dim=1)
+            frames = torch.where(mine, self.rules[index].choose(num_frames, rest), frames)
         return frames
 
 
@@ -241,12 +233,3 @@ def _check_silent(rules: Sequence[GivenFrames]) -> None:
 def _check_positive(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"got {name}={value}, expected at least 1")
-
-
-def _random_count(
-    u: Float[Tensor, "b 1"], least: int, most: int | None, num_frames: int
-) -> Float[Tensor, "b 1"]:
-    """A whole number between the limits; at least one frame of the clip stays free."""
-    most = num_frames - 1 if most is None else min(most, num_frames - 1)
-    least = min(least, most)
-    return (least + u * (most - least + 1)).floor()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vdm.diffusion.schedules import NoiseSchedule
 from vdm.diffusion.times import TimeDistribution
+from vdm.utils.choices import check_weights, random_count, split_choice
 
 NUM_EXTRA = 2
 """Uniform numbers for a sample besides those for its frames."""
@@ -100,9 +101,7 @@ class CleanPast(FrameTimes):
     def sample(self, u: Uniforms, times: TimeDistribution, schedule: NoiseSchedule) -> FrameTime:
         """Zero for the past, one time for the rest."""
         num_frames = u.shape[1] - NUM_EXTRA
-        most = num_frames - 1 if self.most is None else min(self.most, num_frames - 1)
-        least = min(self.least, most)
-        count = least + (u[:, 1:2] * (most - least + 1)).floor()
+        count = random_count(u[:, 1:2], self.least, self.most, num_frames)
         noisy = torch.arange(num_frames, device=u.device) >= count
         return noisy * times.sample(u[:, 0], schedule).unsqueeze(1)
 
@@ -124,20 +123,12 @@ class MixedTimes(FrameTimes):
 
     def __post_init__(self) -> None:
         """Check the weights."""
-        if len(self.rules) != len(self.weights) or not self.rules:
-            raise ValueError(f"got {len(self.weights)} weights, expected {len(self.rules) or 1}")
-        if min(self.weights) < 0 or sum(self.weights) <= 0:
-            raise ValueError(f"got weights {list(self.weights)}, expected positive ones")
+        check_weights(len(self.rules), self.weights)
 
     def sample(self, u: Uniforms, times: TimeDistribution, schedule: NoiseSchedule) -> FrameTime:
         """The number for a choice says which rule; what is left of it is uniform again."""
-        result, start = self.rules[0].sample(u, times, schedule), 0.0
-        for rule, weight in zip(self.rules, self.weights, strict=True):
-            share = weight / sum(self.weights)
-            if share > 0:
-                rest = ((u[:, 1:2] - start) / share).clamp(0, 1 - 2.0**-24)
-                mine = u[:, 1:2] >= start
-                drawn = rule.sample(torch.cat((u[:, :1], rest, u[:, 2:]), dim=1), times, schedule)
-                result = torch.where(mine, drawn, result)
-            start += share
+        result = u.new_zeros(len(u), u.shape[1] - NUM_EXTRA)
+        for index, mine, left in split_choice(u[:, 1:2], self.weights):
+            rest = torch.cat((u[:, :1], left, u[:, 2:]), dim=1)
+            result = torch.where(mine, self.rules[index].sample(rest, times, schedule), result)
         return result

@@ -68,7 +68,7 @@ class _Walk:
         if next_times is not None:
             if len(next_times) != len(self.steps):
                 raise ValueError(f"got {len(next_times)} next_times, expected {len(self.steps)}")
-            self.steps = list(zip(self.levels, _levels(schedule, next_times), strict=False))
+            self.steps = list(zip(self.levels[:-1], _levels(schedule, next_times), strict=True))
         self.done = 0
 
     def __iter__(self) -> Iterator[tuple[Level, Level]]:

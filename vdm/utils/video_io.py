@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -220,12 +221,12 @@ def _write_gif(frames: np.ndarray, path: Path, fps: float, comment: str) -> None
     from PIL import Image
 
     ends = [round(100 * (k + 1) / fps) for k in range(len(frames))]  # the format counts 1/100 s
-    shown = [10 * max(1, end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
+    shown = [10 * max(1, end - begin) for begin, end in pairwise([0, *ends])]
     clear = 255  # colours 0 to 254 are for the picture
     pictures = [Image.fromarray(frame).quantize(clear) for frame in frames]
     looks = [picture.convert("RGB").tobytes() for picture in pictures]
     is_marked = False
-    for picture, look, before in zip(pictures[1:], looks[1:], looks, strict=False):
+    for picture, (before, look) in zip(pictures[1:], pairwise(looks), strict=True):
         # Pillow drops a picture that equals the one before. So of a still run every other one gets
         # a pixel through which the one before is seen: not equal, but looking the same.
         is_marked = look == before and not is_marked
