@@ -48,4 +48,4 @@ def random_count(
     """A whole number between limits, each as likely; at least one frame of the clip stays out."""
     most = num_frames - 1 if most is None else min(most, num_frames - 1)
     least = min(least, most)
-    return (least + u * (most - least + 1)).floor()
+    return least + (u * (most - least + 1)).floor()  # floor first: 2 + 0.99999994 rounds to 3
