@@ -9,6 +9,7 @@ from vdm.autoencoder.vae import VideoVAE
 from vdm.conditioning.text import WordTextEncoder
 from vdm.diffusion.schedules import LinearPath
 from vdm.diffusion.targets import Velocity
+from vdm.layers.positions import forget_tables
 from vdm.models.dit import VideoDiT
 from vdm.pipelines.plan import Machine, MemoryMeter, Stage, measure_machine, plan, read_description
 from vdm.pretrained.layout import write_folder
@@ -45,6 +46,7 @@ def test_weights_and_activations_are_those_of_a_real_run(parts, description):
         assert planned[name].num_parameters == sum(p.numel() for p in module.parameters())
     latents = torch.randn(2, 3, 3, 4, 6)
     text = torch.randn(2, 32, 8)
+    forget_tables()
     with (
         torch.no_grad(),
         MemoryMeter(list(parts.network.parameters())) as meter,
@@ -55,6 +57,10 @@ def test_weights_and_activations_are_those_of_a_real_run(parts, description):
     with torch.no_grad(), MemoryMeter(weights) as meter:
         parts.autoencoder.eval().decode(latents, num_frames=5)
     assert meter.peak == pytest.approx(planned["decoder"].activation_bytes, rel=0.02)
+
+
+def test_the_same_is_planned_again(description):
+    assert plan(description, batch=2) == plan(description, batch=2)
 
 
 def test_a_product_counts_two_operations_per_multiplication():

@@ -113,6 +113,12 @@ _cached_rope = lru_cache(maxsize=8)(_make_rope)
 _cached_sincos = lru_cache(maxsize=2)(_make_sincos)  # each as large as the tokens of a clip
 
 
+def forget_tables() -> None:
+    """Let go of the tables that are kept, so that the next call makes and holds its own."""
+    _cached_rope.cache_clear()
+    _cached_sincos.cache_clear()
+
+
 def axial_rope(
     grid: Axes,
     axes_dims: Axes,

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vdm.diffusion import samplers
+from vdm.layers.positions import forget_tables
 from vdm.pipelines.request import Geometry, check_scale, check_steps, named, time_grid_for
 from vdm.pretrained.checkpoints import describe_lightning
 from vdm.pretrained.layout import check_card, read_card
@@ -200,6 +201,7 @@ def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
 def _measure(name: str, module: nn.Module, run: Callable[[], Any], num_calls: int) -> Stage:
     weights = list(_tensors(module))
     counter, memory = FlopCounterMode(display=False), MemoryMeter(weights)
+    forget_tables()  # left over from an earlier call, they would not be counted
     with torch.no_grad(), FusedAttention(), counter, memory:
         run()
     return Stage(
