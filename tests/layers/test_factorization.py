@@ -2,12 +2,19 @@ import pytest
 import torch
 
 from vdm.layers.attention import Attention, QKNorm
-from vdm.layers.factorization import Joint, Spatial, Temporal
-from vdm.layers.positions import axial_rope
+from vdm.layers.factorization import FirstAndPrevious, Joint, Spatial, Temporal
+from vdm.layers.positions import RelativeBias, axial_rope
 from vdm.utils.config import build, describe
 
 B, T, H, W, DIM, HEADS = 2, 6, 3, 4, 24, 2
-CAUSAL = [Joint(True), Joint(True, 2), Temporal(True), Temporal(True, 3), Spatial()]
+CAUSAL = [
+    Joint(True),
+    Joint(True, 2),
+    Temporal(True),
+    Temporal(True, 3),
+    Spatial(),
+    FirstAndPrevious(),
+]
 ALL = [*CAUSAL, Joint(), Joint(window=2), Temporal(), Temporal(window=3)]
 
 
@@ -67,6 +74,58 @@ def test_no_frame_sees_the_future(attention, rule):
         assert grad[:, k].any()
         if rule.window is not None:
             assert not grad[:, : max(0, k - rule.window + 1)].any()
+
+
+def test_the_first_frame_and_the_one_before_are_all_that_is_seen(attention):
+    x, positions = video(), Joint().rope(table())
+    q, kv = (
+        make(x.flatten(1, 3), positions) for make in (attention.queries, attention.keys_values)
+    )
+    frames = torch.arange(T).repeat_interleave(H * W)
+    age = frames[:, None] - frames
+    for k in range(T):  # the first two frames have the first one twice: it counts as once
+        sees = (age[frames == k] == 1) | (frames == 0) if k else frames[None] == 0
+        weights = (q[:, :, frames == k] @ kv.keys.mT / (DIM // HEADS) ** 0.5).masked_fill(
+            ~sees, -torch.inf
+        )
+        alone = attention.output(weights.softmax(-1) @ kv.values)
+        out = FirstAndPrevious()(x, attention, table())[:, k].flatten(1, 2)
+        torch.testing.assert_close(out, alone, rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def bias():
+    bias = RelativeBias(HEADS).double()
+    bias.embed.weight.data *= 3
+    return bias
+
+
+@pytest.mark.parametrize("rule", [Joint(), Temporal(), Temporal(window=3), Joint(True)], ids=str)
+def test_distances_of_frames_are_added_to_the_scores(attention, bias, rule):
+    x = video(h=1, w=1)
+    q, kv = attention.queries(rule.fold(x)), attention.keys_values(rule.fold(x))
+    frames = torch.arange(T)
+    scores = q @ kv.keys.mT / (DIM // HEADS) ** 0.5 + bias(frames, frames)
+    mask = rule.mask(T, T, x)
+    scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+    expected = rule.unfold(attention.output(scores.softmax(-1) @ kv.values), x)
+    torch.testing.assert_close(rule(x, attention, bias=bias), expected)
+
+
+@pytest.mark.parametrize("rule", [Joint(True), Temporal(True), Temporal(True, 3)], ids=str)
+def test_distances_count_in_a_stream_too(attention, bias, rule):
+    x, cache, parts = video(), None, []
+    for chunk in x.split([2, 1, 3], dim=1):
+        part, cache = rule.step(chunk, attention, cache=cache, bias=bias)
+        parts.append(part)
+    whole = rule(x, attention, bias=bias)
+    assert not torch.allclose(whole, rule(x, attention), atol=1e-3)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-6)
+
+
+def test_two_frames_know_no_distances(attention, bias):
+    with pytest.raises(ValueError, match="got a bias for distances between frames"):
+        FirstAndPrevious()(video(), attention, bias=bias)
 
 
 @pytest.mark.parametrize("rule", [Joint(), Temporal()], ids=str)

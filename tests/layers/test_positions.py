@@ -1,7 +1,9 @@
 import pytest
 import torch
+from transformers.models.t5.modeling_t5 import T5Attention
 
 from vdm.layers.positions import (
+    RelativeBias,
     RotaryTable,
     apply_rope,
     axial_angles,
@@ -188,3 +190,12 @@ def test_sincos_grids_put_axes_side_by_side():
 def test_sincos_of_odd_width_is_refused():
     with pytest.raises(ValueError, match=r"got dim=5, expected an even number, e\.g\. 6"):
         sincos(torch.arange(3.0), 5)
+
+
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 32), (32, 128), (16, 40)])
+def test_buckets_of_distances_are_those_of_t5(num_buckets, max_distance):
+    ages = torch.arange(200)[:, None] - torch.arange(200)[None]
+    theirs = T5Attention._relative_position_bucket(-ages, True, num_buckets, max_distance)
+    bias = RelativeBias(3, num_buckets, max_distance)
+    assert torch.equal(bias.buckets(ages), theirs)
+    assert bias(torch.arange(5), torch.arange(7)).shape == (3, 5, 7)

@@ -5,13 +5,14 @@ import pytest
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
-from vdm.layers.factorization import Joint, Spatial, Temporal
+from vdm.layers.factorization import FirstAndPrevious, Joint, Spatial, Temporal
 from vdm.layers.temporal import Additive, Fixed, Learned
 from vdm.models.unet3d import LevelOptions, UNet3D
-from vdm.models.unet3d_blocks import Heads, UNetOptions
+from vdm.models.unet3d_blocks import Heads, Signals, UNetOptions
 from vdm.models.unet3d_temporal import (
     FactorizedConv,
     InterleavedBlocks,
+    TemporalAttention,
     TemporalConvStack,
     TemporalResBlock,
     TemporalTransformer,
@@ -30,6 +31,8 @@ COUPLINGS = {
     "joint": [TemporalTransformer(Joint(), positions="rotary")],
     "input": [TemporalTransformer(stages=["input"], heads=Heads(2, 6))],
     "interleaved": [InterleavedBlocks()],
+    "guest": [TemporalAttention(has_bias=True)],
+    "last guest": [TemporalAttention(positions="none", is_last=True)],
     "two": [TemporalConvStack(), TemporalTransformer()],
 }
 CAUSAL = {
@@ -40,6 +43,7 @@ CAUSAL = {
     "window": [TemporalTransformer(Temporal(True, 2), positions="rotary", stages=["input", "up"])],
     "joint": [TemporalTransformer(Joint(is_causal=True))],
     "interleaved": [InterleavedBlocks(Temporal(True), blend=Additive())],
+    "guest": [TemporalAttention(Temporal(True, 3), has_bias=True)],
     "two": [TemporalConvStack(is_causal=True), TemporalTransformer(Temporal(True, window=3))],
 }
 
@@ -233,6 +237,7 @@ def test_conditioning_that_it_needs_is_missed(x, c_noise, name):
         ({"temporal": [FactorizedConv(), FactorizedConv()]}, "got several couplings inside"),
         ({"attention": (0, 0, 0), "temporal": [InterleavedBlocks()]}, "acts at no place"),
         ({"attention": (0, 0, 0), "temporal": [TemporalTransformer()]}, "acts at no place"),
+        ({"attention": (0, 0, 0), "temporal": [TemporalAttention()]}, "acts at no place"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(arguments, problem):
@@ -246,6 +251,7 @@ def test_sizes_that_do_not_fit_are_refused(arguments, problem):
         (lambda: Heads(), "got neither the number nor the dim of heads"),
         (lambda: TemporalConvStack(depth=0), "got depth=0"),
         (lambda: TemporalTransformer(num_attentions=0), "got num_attentions=0"),
+        (lambda: TemporalAttention(num_rotated=7), "got num_rotated=7, .*; nearest: 6"),
         (lambda: TemporalResBlock(is_causal=True, statistics="clip"), "expected 'frame'"),
     ],
 )
@@ -269,6 +275,35 @@ def test_no_frame_sees_the_future(c_noise, temporal):
         (grad,) = torch.autograd.grad(pred[:, :, k].sum(), x, retain_graph=True)
         assert not grad[:, :, k + 1 :].any()
         assert grad[:, :, k].any()
+
+
+def test_a_guest_goes_before_or_behind_the_feedforward(c_noise):
+    """LaVie's two orders: the block with its guest is the sum of its branches, one by one."""
+    torch.manual_seed(0)
+    tokens = torch.randn(B, T, 2, 3, 12)
+    for is_last in (False, True):
+        net = network(temporal=[TemporalAttention(is_last=is_last)], text_dim=TEXT)
+        signals = Signals(torch.zeros(B, 1, 32), torch.randn(B, N, TEXT))
+        block, *behind = net.middle[0].transformer.blocks
+        guest = behind[0] if is_last else block.guests[0]
+        x = tokens + Spatial()(block.norms[0](tokens), block.attentions[0])
+        flat = block.norms[1](x).flatten(1, 3)
+        x = x + block.attentions[1](flat, signals.context).view_as(x)
+        x = x if is_last else guest(x, signals)
+        x = x + block.feedforward(block.norm_out(x))
+        x = guest(x, signals) if is_last else x
+        whole = block(tokens, signals)
+        torch.testing.assert_close(guest(whole, signals) if is_last else whole, x)
+        assert not torch.allclose(guest(tokens, signals), tokens, atol=1e-3)
+
+
+def test_places_may_see_the_first_frame_and_the_one_before(x, c_noise):
+    net = network(block={"spatial": FirstAndPrevious()})
+    assert net.is_causal
+    other = x.clone()
+    other[:, :, 1] = 0
+    changed = (net(x, c_noise, NONE) - net(other, c_noise, NONE)).abs().amax(dim=(0, 1, 3, 4)) > 0
+    assert changed.tolist() == [k > 0 for k in range(T)]
 
 
 @pytest.mark.parametrize("temporal", CAUSAL.values(), ids=CAUSAL)
@@ -387,7 +422,9 @@ def test_which_couplings_may_go_on_for_ever():
         "factorized",
         "residual",
         "window",
+        "guest",
     ]
+    assert not network(temporal=CAUSAL["window"], block={"spatial": FirstAndPrevious()}).is_endless
     assert not network(temporal=COUPLINGS["window"]).is_endless
 
 

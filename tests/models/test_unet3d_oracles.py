@@ -174,6 +174,8 @@ def test_stable_video_diffusion(size, scale):
         (presets.stable_video_diffusion, 1_524_623_082),
         (presets.animatediff, 1_312_730_244),
         (lambda: presets.animatediff(version="v3"), 1_276_658_564),
+        (presets.lavie, 909_124_116 - 16),  # without its rotary frequencies
+        (presets.lavie_interpolation, 909_131_524),
     ],
 )
 def test_full_sizes_have_as_many_parameters_as_published(make, count):

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vdm.layers.attention import Attention, KVCache
+from vdm.layers.attention_backends import Mask, attend
 from vdm.layers.masks import visible
-from vdm.layers.positions import RotaryTable
+from vdm.layers.positions import RelativeBias, RotaryTable
 
 VideoTokens = Float[Tensor, "b t h w d"]
 
@@ -58,13 +59,31 @@ class Factorization(ABC):
         hides_old = self.window is not None and self.window < num_key
         if not (hides_late or hides_old):
             return None
+        queries, keys = self._frames(num_query, num_key, tokens)
+        return visible(queries, keys, self.is_causal, self.window)
+
+    def _frames(self, num_query: int, num_key: int, tokens: VideoTokens) -> tuple[Tensor, Tensor]:
+        """The frame of every query, and that of every key."""
         frames = torch.arange(num_key, device=tokens.device)
         frames = frames.repeat_interleave(self.tokens_per_frame(tokens))
-        queries = frames[len(frames) - num_query * self.tokens_per_frame(tokens) :]
-        return visible(queries, frames, self.is_causal, self.window)
+        return frames[len(frames) - num_query * self.tokens_per_frame(tokens) :], frames
+
+    def _scores(
+        self, num_query: int, num_key: int, tokens: VideoTokens, bias: RelativeBias | None
+    ) -> Mask | None:
+        """The mask, and what is added to scores where something is."""
+        mask = self.mask(num_query, num_key, tokens)
+        if bias is None:
+            return mask
+        added = bias(*self._frames(num_query, num_key, tokens))
+        return added if mask is None else added.masked_fill(~mask, -torch.inf)
 
     def __call__(
-        self, tokens: VideoTokens, attention: Attention, table: RotaryTable | None = None
+        self,
+        tokens: VideoTokens,
+        attention: Attention,
+        table: RotaryTable | None = None,
+        bias: RelativeBias | None = None,
     ) -> VideoTokens:
         """Let the tokens of a whole clip attend.
 
@@ -72,9 +91,10 @@ class Factorization(ABC):
             tokens: Tokens of the clip.
             attention: Self-attention.
             table: Rotary positions ``(t, h, w, pairs)``.
+            bias: What is added to scores for the distance of two frames.
         """
         num_frames = tokens.shape[1]
-        mask = self.mask(num_frames, num_frames, tokens)
+        mask = self._scores(num_frames, num_frames, tokens, bias)
         rope = None if table is None else self.rope(table)
         return self.unfold(attention(self.fold(tokens), mask=mask, rope=rope), tokens)
 
@@ -84,6 +104,7 @@ class Factorization(ABC):
         attention: Attention,
         table: RotaryTable | None = None,
         cache: KVCache | None = None,
+        bias: RelativeBias | None = None,
     ) -> tuple[VideoTokens, KVCache | None]:
         """Let the tokens of the next frames attend to the cached ones and to themselves.
 
@@ -95,6 +116,7 @@ class Factorization(ABC):
             attention: Self-attention.
             table: Rotary positions of those frames.
             cache: What was returned for the frames before; None at the start of a clip.
+            bias: What is added to scores for the distance of two frames.
 
         Returns:
             The tokens, and the cache for the next call; None if there is nothing to remember.
@@ -106,7 +128,7 @@ class Factorization(ABC):
             raise ValueError(f"got {self}, expected a factorization with is_causal=True")
         num_query, per_frame = tokens.shape[1], self.tokens_per_frame(tokens)
         num_key = num_query + (0 if cache is None else cache.keys.shape[2] // per_frame)
-        mask = self.mask(num_query, num_key, tokens)
+        mask = self._scores(num_query, num_key, tokens, bias)
         rope = None if table is None else self.rope(table)
         flat, kv = attention.step(self.fold(tokens), cache, mask=mask, rope=rope)
         if self.window is not None and num_key >= self.window:
@@ -188,9 +210,68 @@ class Spatial(Factorization):
         attention: Attention,
         table: RotaryTable | None = None,
         cache: KVCache | None = None,
-    ) -> tuple[VideoTokens, None]:
+        bias: RelativeBias | None = None,
+    ) -> tuple[VideoTokens, KVCache | None]:
         """Frames do not see each other, so there is nothing to remember."""
-        return self(tokens, attention, table), None
+        return self(tokens, attention, table, bias), None
+
+
+@dataclass(frozen=True)
+class FirstAndPrevious(Spatial):
+    """The tokens of a frame attend to those of the first frame and of the one before.
+
+    The first frame has only itself, twice.
+
+    Source:
+        Wu et al. 2022, "Tune-A-Video", arXiv:2212.11565, eq. 4, "sparse-causal attention".
+    """
+
+    window = None  # type: ignore[assignment]
+
+    def rope(self, table: RotaryTable) -> RotaryTable:
+        """All positions: frames meet here."""
+        return table.rearrange("t h w p -> (t h w) p")
+
+    def __call__(
+        self,
+        tokens: VideoTokens,
+        attention: Attention,
+        table: RotaryTable | None = None,
+        bias: RelativeBias | None = None,
+    ) -> VideoTokens:
+        """Let the tokens of a whole clip attend."""
+        return self.step(tokens, attention, table, bias=bias)[0]
+
+    def step(
+        self,
+        tokens: VideoTokens,
+        attention: Attention,
+        table: RotaryTable | None = None,
+        cache: KVCache | None = None,
+        bias: RelativeBias | None = None,
+    ) -> tuple[VideoTokens, KVCache]:
+        """Let the tokens of the next frames attend; the cache holds the first and the last frame.
+
+        Raises:
+            ValueError: If distances of frames are to count, of which there are always two.
+        """
+        if bias is not None:
+            raise ValueError(f"got a bias for distances between frames, {self} knows none")
+        num_frames, per_frame = tokens.shape[1], self.tokens_per_frame(tokens)
+        rope = None if table is None else self.rope(table)
+        flat = rearrange(tokens, "b t h w d -> b (t h w) d")
+        q, kv = attention.queries(flat, rope), attention.keys_values(flat, rope)
+        kept = (None, None) if cache is None else (cache.keys, cache.values)
+        seen, last = [], []
+        for now, ends in zip((kv.keys, kv.values), kept, strict=True):
+            frames = now.split(per_frame, dim=2)
+            first, before = (frames[0],) * 2 if ends is None else ends.split(per_frame, dim=2)
+            pairs = [torch.cat((first, v), dim=2) for v in (before, *frames[:-1])]
+            seen.append(torch.stack(pairs, dim=1).flatten(0, 1))
+            last.append(torch.cat((first, frames[-1]), dim=2))
+        q = rearrange(q, "b heads (t n) d -> (b t) heads n d", t=num_frames)
+        mixed = attend(q, seen[0], seen[1], backend=attention.backend)
+        return self.unfold(attention.output(mixed), tokens), KVCache(*last)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""How tokens know where they are: rotary and sin-cos positions over (t, h, w)."""
+"""How tokens know where they are: rotary and sin-cos positions, and distances between frames."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,8 +10,8 @@ from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 Pairing = Literal["interleaved", "half"]
 Axes = tuple[int, int, int]
@@ -246,3 +247,41 @@ def axial_sincos(
     """
     make = _make_sincos if torch.compiler.is_compiling() else _cached_sincos
     return make(grid, axes_dims, theta, frame_offset, torch.device(device))
+
+
+class RelativeBias(nn.Module):
+    """A learned number per head for how far apart two frames are, to be added to scores.
+
+    Earlier and later frames have half of the buckets each. Short distances have a bucket of their
+    own, longer ones share buckets that widen with the logarithm.
+
+    Args:
+        num_heads: Attention heads.
+        num_buckets: Kinds of distances.
+        max_distance: Where the last bucket begins at the latest.
+
+    Source:
+        Raffel et al. 2019, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+        Transformer", arXiv:1910.10683, sec. 2.1.
+    """
+
+    def __init__(self, num_heads: int, num_buckets: int = 32, max_distance: int = 32) -> None:
+        super().__init__()
+        self.num_buckets, self.max_distance = num_buckets, max_distance
+        self.embed = nn.Embedding(num_buckets, num_heads)
+
+    def buckets(self, ages: Int[Tensor, "n m"]) -> Int[Tensor, "n m"]:
+        """Which bucket a query finds a key in that is ``ages`` frames older."""
+        half = self.num_buckets // 2
+        exact = half // 2
+        distance = ages.abs()
+        share = (distance.clamp_min(1).float() / exact).log() / math.log(self.max_distance / exact)
+        wide = (exact + (share * (half - exact)).long()).clamp_max(half - 1)
+        return torch.where(distance < exact, distance, wide) + half * (ages < 0)
+
+    def forward(
+        self, query_frames: Int[Tensor, " n"], key_frames: Int[Tensor, " m"]
+    ) -> Float[Tensor, "heads n m"]:
+        """What is added to the scores of every head."""
+        ages = query_frames[:, None] - key_frames[None, :]
+        return rearrange(self.embed(self.buckets(ages)), "n m heads -> heads n m")

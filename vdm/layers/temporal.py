@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vdm.layers.attention import Attention, KVCache
 from vdm.layers.conv import StreamState
 from vdm.layers.factorization import Factorization
-from vdm.layers.positions import RotaryTable, sincos
+from vdm.layers.positions import RelativeBias, RotaryTable, sincos
 
 Volume = Float[Tensor, "b c t h w"]
 VideoTokens = Float[Tensor, "b t h w d"]
@@ -59,6 +59,7 @@ def attend_frames(
     attention: Attention,
     table: RotaryTable | None = None,
     stream: Stream | None = None,
+    bias: RelativeBias | None = None,
 ) -> VideoTokens:
     """Let tokens attend as a factorization says, to the past of a stream as well if there is one.
 
@@ -68,10 +69,11 @@ def attend_frames(
         attention: Self-attention.
         table: Rotary positions of these frames.
         stream: The past, to which these frames are added.
+        bias: What is added to scores for the distance of two frames.
     """
     if stream is None:
-        return rule(tokens, attention, table)
-    out, kv = rule.step(tokens, attention, table, stream.keys.get(attention))
+        return rule(tokens, attention, table, bias)
+    out, kv = rule.step(tokens, attention, table, stream.keys.get(attention), bias)
     if kv is not None:
         stream.keys[attention] = kv
     return out

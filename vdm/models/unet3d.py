@@ -44,11 +44,19 @@ from vdm.models.unet3d_temporal import (
     ResBlockInTime,
     TemporalCoupling,
 )
-from vdm.models.unet3d_transformer import Transformer, spatial_block
+from vdm.models.unet3d_transformer import AttentionSublayer, Transformer, spatial_block
 from vdm.types import Conditioning, Latents
 from vdm.utils.config import configurable
 
-CLOSED = (ResBlock, Transformer, FinalLayer, ConvStack, ResBlockInTime, InterleavedBlock)
+CLOSED = (
+    ResBlock,
+    Transformer,
+    FinalLayer,
+    ConvStack,
+    ResBlockInTime,
+    InterleavedBlock,
+    AttentionSublayer,
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,8 @@ class Layer(nn.Module):
         if num_blocks and not is_exit:
             blocks: list[nn.Module] = []
             for _ in range(num_blocks):
-                blocks.append(spatial_block(place))
+                guests = _modules(kind.in_block(place) for kind in temporal)
+                blocks.append(spatial_block(place, list(guests)))
                 blocks.extend(_modules(kind.in_transformer(place) for kind in temporal))
             self.transformer = Transformer(place, blocks)
         after = [] if is_exit else [kind.after_transformer(place) for kind in temporal]
@@ -224,8 +233,10 @@ class UNet3D(nn.Module):
         self.at_input = _modules(kind.at_input(place("input", 0)) for kind in temporal)
         self._build_levels(place, widths, depth, attention, temporal)
         self.final = FinalLayer(widths[0], in_channels, block)
-        self.is_causal = block.statistics == "frame" and all(k.is_causal for k in temporal)
-        self.is_endless = self.is_causal and all(k.is_endless for k in temporal)
+        sees_past = block.statistics == "frame" and block.spatial.is_causal
+        self.is_causal = sees_past and all(kind.is_causal for kind in temporal)
+        bounded = self.is_causal and block.spatial.window is not None
+        self.is_endless = bounded and all(kind.is_endless for kind in temporal)
         """Whether far into a clip everything is as in training, so that it may go on for ever."""
         self.reads, self.needs = readable_fields(
             self.scalars,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vdm.layers.attention import QKNorm
 from vdm.layers.attention_backends import Backend
+from vdm.layers.factorization import Factorization, Spatial
 from vdm.layers.feedforward import FeedForwardKind
 from vdm.layers.norms import Statistics, make_group_norm
 from vdm.layers.temporal import Stream, TemporalConv
@@ -102,7 +103,9 @@ class UNetOptions:
         heads: Attention heads.
         num_groups: Groups of every group normalisation.
         statistics: Whether residual blocks and the last normalisation see one frame at a time or
-            all frames of a clip. Spatial transformers always see one frame.
+            all frames of a clip. Those of spatial transformers always see one frame.
+        spatial: Who attends to whom in spatial transformers; usually the tokens of a frame to each
+            other.
         feedforward: Kind of feed-forward network.
         mlp_ratio: Its hidden width; a gated one has two thirds of it.
         qkv_bias: Whether the maps to queries, keys and values have offsets.
@@ -117,6 +120,7 @@ class UNetOptions:
     heads: Heads = Heads(dim=32)
     num_groups: int = 16
     statistics: Statistics = "frame"
+    spatial: Factorization = field(default_factory=Spatial)
     feedforward: FeedForwardKind = "geglu"
     mlp_ratio: float = 4.0
     qkv_bias: bool = False

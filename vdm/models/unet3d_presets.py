@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vdm.layers.embeddings import Scalar
+from vdm.layers.factorization import Factorization, FirstAndPrevious, Spatial
 from vdm.layers.norms import Statistics
 from vdm.layers.temporal import Learned
 from vdm.models.unet3d import LevelOptions, UNet3D
 from vdm.models.unet3d_blocks import Epsilons, Heads, UNetOptions
 from vdm.models.unet3d_temporal import (
     InterleavedBlocks,
+    TemporalAttention,
     TemporalConvStack,
     TemporalCoupling,
     TemporalResBlock,
@@ -159,9 +161,34 @@ def stable_video_diffusion(size: Size = OPEN_CLIP, profile: Profile = "diffusers
     return _network(size, temporal, options, scalars, "latents", level)
 
 
+def lavie(size: Size = SD15) -> UNet3D:
+    """LaVie's base model, text to video.
+
+    Its files hold the 16 frequencies of its rotary positions, too, which are no parameters here.
+
+    Source:
+        Wang et al. 2023, "LaVie", arXiv:2309.15103, sec. 3.1.
+    """
+    return _network(size, [TemporalAttention(has_bias=True)], _options(size, statistics="clip"))
+
+
+def lavie_interpolation(size: Size = SD15) -> UNet3D:
+    """LaVie's interpolation: four channels more hold the frames to go between, each repeated.
+
+    Frames attend to the first one and to the one before.
+
+    Source:
+        Wang et al. 2023, "LaVie", arXiv:2309.15103, sec. 3.2; its inference code.
+    """
+    options = _options(size, statistics="clip", spatial=FirstAndPrevious())
+    motion = TemporalAttention(positions="none", is_last=True)
+    return _network(size, [motion], options, frame_conditioning="latents")
+
+
 def _options(
     size: Size,
     statistics: Statistics = "frame",
+    spatial: Factorization = Spatial(),  # noqa: B008 (frozen)
     context: Literal["text", "image"] = "text",
     eps: Epsilons = Epsilons(),  # noqa: B008 (frozen)
 ) -> UNetOptions:
@@ -169,6 +196,7 @@ def _options(
         heads=size.heads,
         num_groups=size.num_groups,
         statistics=statistics,
+        spatial=spatial,
         mlp_ratio=GEGLU_RATIO,
         qk_norm=None,
         context=context,

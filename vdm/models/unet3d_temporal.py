@@ -22,6 +22,7 @@ from vdm.layers.norms import Statistics, make_group_norm
 from vdm.layers.temporal import Additive, Blend, Learned, TemporalConv
 from vdm.models.unet3d_blocks import Heads, Place, Signals, Stage, check_choice
 from vdm.models.unet3d_transformer import (
+    AttentionSublayer,
     FrameIndexEmbedding,
     FramePositions,
     Transformer,
@@ -57,6 +58,10 @@ class TemporalCoupling(ABC):
         """A module after a residual block, from (video, signals) to video."""
         return None
 
+    def in_block(self, place: Place) -> nn.Module | None:
+        """A module before the feed-forward of a block of a spatial transformer, likewise."""
+        return None
+
     def in_transformer(self, place: Place) -> nn.Module | None:
         """A module after a block of a spatial transformer, from (tokens, signals) to tokens."""
         return None
@@ -70,7 +75,8 @@ class TemporalCoupling(ABC):
         with torch.device("meta"):
             if place.stage == "input":
                 return self.at_input(place) is not None
-            inside = place.has_attention and self.in_transformer(place) is not None
+            in_blocks = self.in_block(place) or self.in_transformer(place)
+            inside = place.has_attention and in_blocks is not None
             after = self.after_resblock(place) or self.after_transformer(place)
             return inside or bool(self.in_resblock(place)) or after is not None
 
@@ -250,6 +256,61 @@ class InterleavedBlocks(TemporalCoupling):
     def in_transformer(self, place: Place) -> nn.Module:
         """One."""
         return InterleavedBlock(place, self)
+
+
+@dataclass(frozen=True)
+class TemporalAttention(TemporalCoupling):
+    """In every block of a spatial transformer, one attention more.
+
+    Args:
+        factorization: Which tokens attend together.
+        positions: How attention knows the frame.
+        num_rotated: At most so many channels of a head are turned by rotary positions.
+        has_bias: Whether scores depend on the distance of frames by learned numbers, too.
+        is_last: Whether it follows the feed-forward instead of going before it.
+
+    Source:
+        Wang et al. 2023, "LaVie", arXiv:2309.15103, sec. 3.1.
+    """
+
+    factorization: Factorization = field(default_factory=Temporal)
+    positions: FramePositions = "rotary"
+    num_rotated: int = 32
+    has_bias: bool = False
+    is_last: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the choices."""
+        check_choice("positions", self.positions, get_args(FramePositions))
+        if self.num_rotated < 2 or self.num_rotated % 2:
+            nearest = max(2, self.num_rotated // 2 * 2)
+            raise ValueError(
+                f"got num_rotated={self.num_rotated}, expected an even number; nearest: {nearest}"
+            )
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no frame sees a later one."""
+        return self.factorization.is_causal
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it sees a bounded past and is told no frame's number."""
+        is_bounded = self.factorization.window is not None and self.positions != "sincos"
+        return self.is_causal and is_bounded
+
+    def _make(self, place: Place) -> nn.Module:
+        return AttentionSublayer(
+            place, self.factorization, self.positions, self.num_rotated, self.has_bias
+        )
+
+    def in_block(self, place: Place) -> nn.Module | None:
+        """One, unless it comes last."""
+        return None if self.is_last else self._make(place)
+
+    def in_transformer(self, place: Place) -> nn.Module | None:
+        """One, if it comes last."""
+        return self._make(place) if self.is_last else None
 
 
 def _check_causal(is_causal: bool, statistics: Statistics) -> None:

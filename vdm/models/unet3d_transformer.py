@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from vdm.layers.attention import Attention
 from vdm.layers.embeddings import NoiseLevelEmbedding
-from vdm.layers.factorization import Factorization, Spatial
+from vdm.layers.factorization import Factorization
 from vdm.layers.feedforward import make_feedforward
 from vdm.layers.norms import LayerNorm, Statistics, make_group_norm
-from vdm.layers.positions import RotaryTable, axial_rope
+from vdm.layers.positions import RelativeBias, RotaryTable, axial_rope
 from vdm.layers.temporal import attend_frames, frame_sincos
 from vdm.models.unet3d_blocks import Heads, Place, Signals
 
@@ -25,6 +25,83 @@ FramePositions = Literal["none", "sincos", "rotary"]
 
 TO_TOKENS = "b c t h w -> b t h w c"
 TO_VOLUME = "b t h w c -> b c t h w"
+
+
+def _places(positions: FramePositions, tokens: Tensor, start: int) -> Tensor | None:
+    """What is added to the tokens of every frame."""
+    if positions != "sincos":
+        return None
+    places = frame_sincos(tokens.shape[1], tokens.shape[4], start, tokens.device)
+    return rearrange(places.to(tokens.dtype), "t d -> t 1 1 d")
+
+
+def _table(
+    positions: FramePositions, num_rotated: int, tokens: Tensor, start: int
+) -> RotaryTable | None:
+    """By how much queries and keys of every frame are turned."""
+    if positions != "rotary":
+        return None
+    grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
+    # Convolutions tell places apart already.
+    return axial_rope(grid, (num_rotated, 0, 0), frame_offset=start, device=tokens.device)
+
+
+def _make_attention(
+    place: Place, dim: int, heads: Heads | None = None, context_dim: int | None = None
+) -> Attention:
+    """Attention as the network's options have it."""
+    options = place.options
+    number, head_dim = (heads or options.heads).of(dim)
+    return Attention(
+        dim,
+        number,
+        context_dim=context_dim,
+        head_dim=head_dim,
+        qkv_bias=options.qkv_bias,
+        qk_norm=options.qk_norm,
+        backend=options.backend,
+    )
+
+
+class AttentionSublayer(nn.Module):
+    """One attention over time, normalised before and added: a guest in a block of another.
+
+    Args:
+        place: Where it sits.
+        rule: Who attends to whom.
+        positions: How it knows the frame.
+        num_rotated: At most so many channels of a head are turned by rotary positions.
+        has_bias: Whether scores depend on the distance of frames by learned numbers, too.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        rule: Factorization,
+        positions: FramePositions,
+        num_rotated: int,
+        has_bias: bool,
+    ) -> None:
+        super().__init__()
+        self.rule, self.positions = rule, positions
+        self.norm = LayerNorm(place.channels, place.options.eps.layer)
+        self.attention = _make_attention(place, place.channels)
+        self.num_rotated = min(num_rotated, self.attention.head_dim)
+        self.bias = RelativeBias(self.attention.num_heads) if has_bias else None
+
+    def close(self) -> None:
+        """Start as the identity."""
+        nn.init.zeros_(self.attention.to_out.weight)
+        nn.init.zeros_(self.attention.to_out.bias)
+
+    def forward(self, tokens: VideoTokens, signals: Signals) -> VideoTokens:
+        """Couple the frames."""
+        normed = self.norm(tokens)
+        places = _places(self.positions, tokens, signals.start)
+        table = _table(self.positions, self.num_rotated, tokens, signals.start)
+        normed = normed if places is None else normed + places
+        mixed = attend_frames(self.rule, normed, self.attention, table, signals.stream, self.bias)
+        return tokens + mixed
 
 
 class TransformerBlock(nn.Module):
@@ -38,6 +115,8 @@ class TransformerBlock(nn.Module):
         positions: How the self-attentions know the frame: not at all, from sines and cosines that
             are added to the normalised tokens, or from rotary positions.
         has_feedforward_in: Whether there is a feed-forward before the attentions too.
+        guests: Modules between the attentions and the feed-forward, from (tokens, signals) to
+            tokens.
     """
 
     def __init__(
@@ -48,10 +127,11 @@ class TransformerBlock(nn.Module):
         heads: Heads | None = None,
         positions: FramePositions = "none",
         has_feedforward_in: bool = False,
+        guests: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         options, dim = place.options, dim or place.channels
-        number, head_dim = (heads or options.heads).of(dim)
+        _, head_dim = (heads or options.heads).of(dim)
         self.attends, self.positions, self.head_dim = tuple(attends), positions, head_dim
         if positions == "rotary" and head_dim % 2:
             raise ValueError(f"got heads of width {head_dim}, expected an even one to rotate")
@@ -63,17 +143,10 @@ class TransformerBlock(nn.Module):
             self.feedforward_in = make_feedforward(*feedforward)
         self.norms = nn.ModuleList(LayerNorm(dim, eps) for _ in attends)
         self.attentions = nn.ModuleList(
-            Attention(
-                dim,
-                number,
-                context_dim=place.context_dim if rule is None else None,
-                head_dim=head_dim,
-                qkv_bias=options.qkv_bias,
-                qk_norm=options.qk_norm,
-                backend=options.backend,
-            )
+            _make_attention(place, dim, heads, place.context_dim if rule is None else None)
             for rule in attends
         )
+        self.guests = nn.ModuleList(guests)
         self.norm_out = LayerNorm(dim, eps)
         self.feedforward = make_feedforward(*feedforward)
 
@@ -87,26 +160,12 @@ class TransformerBlock(nn.Module):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def _places(self, tokens: Tensor, start: int) -> Tensor | None:
-        """What is added to the tokens of every frame."""
-        if self.positions != "sincos":
-            return None
-        places = frame_sincos(tokens.shape[1], tokens.shape[4], start, tokens.device)
-        return rearrange(places.to(tokens.dtype), "t d -> t 1 1 d")
-
-    def _table(self, tokens: Tensor, start: int) -> RotaryTable | None:
-        """By how much queries and keys of every frame are turned."""
-        if self.positions != "rotary":
-            return None
-        grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
-        # Convolutions tell places apart already.
-        return axial_rope(grid, (self.head_dim, 0, 0), frame_offset=start, device=tokens.device)
-
     def forward(self, tokens: VideoTokens, signals: Signals) -> VideoTokens:
         """Transform the tokens of a clip."""
         if self.has_feedforward_in:
             tokens = tokens + self.feedforward_in(self.norm_in(tokens))
-        places, table = self._places(tokens, signals.start), self._table(tokens, signals.start)
+        places = _places(self.positions, tokens, signals.start)
+        table = _table(self.positions, self.head_dim, tokens, signals.start)
         attentions = cast("Iterable[Attention]", self.attentions)
         for rule, norm, attention in zip(self.attends, self.norms, attentions, strict=True):
             normed = norm(tokens)
@@ -117,6 +176,8 @@ class TransformerBlock(nn.Module):
                 normed = normed if places is None else normed + places
                 mixed = attend_frames(rule, normed, attention, table, signals.stream)
             tokens = tokens + mixed
+        for guest in self.guests:
+            tokens = guest(tokens, signals)
         return tokens + self.feedforward(self.norm_out(tokens))
 
 
@@ -164,10 +225,11 @@ class Transformer(nn.Module):
         return x + rearrange(self.proj_out(tokens), TO_VOLUME)
 
 
-def spatial_block(place: Place) -> TransformerBlock:
-    """Attention within frames, attention to the text if there is one, feed-forward."""
-    has_context = place.context_dim is not None
-    return TransformerBlock(place, [Spatial(), None] if has_context else [Spatial()])
+def spatial_block(place: Place, guests: Sequence[nn.Module] = ()) -> TransformerBlock:
+    """Attention over places, attention to the text if there is one, guests, feed-forward."""
+    rule = place.options.spatial
+    attends = [rule] if place.context_dim is None else [rule, None]
+    return TransformerBlock(place, attends, guests=guests)
 
 
 class FrameIndexEmbedding(nn.Module):
