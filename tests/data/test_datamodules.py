@@ -8,8 +8,8 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from vdm.data.batches import BatchesModule
 from vdm.data.datamodules import (
-    BatchesModule,
     RealLatents,
     RealVideos,
     ShapesClips,
@@ -18,6 +18,7 @@ from vdm.data.datamodules import (
     VideoFolderClips,
 )
 from vdm.data.datasets import ClipDataset
+from vdm.data.latent_view import LatentView
 
 TINY = ShapesSpec(num_train=7, num_val=3, size=16, num_frames=4)
 
@@ -239,6 +240,16 @@ def test_real_latents_come_in_batches(real_folder, tmp_path):
     data = RealLatents(videos, Encoder(), batch_size=4, cache_dir=str(tmp_path / "cache"))
     assert next(iter(data.train_dataloader()))["latents"].shape == (4, 5, 4, 8, 8)
     assert sum(len(batch["index"]) for batch in data.val_dataloader()) == 5
+
+
+def test_real_keyframes_come_with_hints(real_folder, tmp_path):
+    videos = RealVideos(str(real_folder), 9, 5, size=16, num_frames=4)
+    view = LatentView(stride=2, low_size=8)
+    data = RealLatents(videos, Encoder(), 4, view=view, cache_dir=str(tmp_path / "cache"))
+    first = next(iter(data.train_dataloader()))
+    assert first["latents"].shape == first["hint"].shape == (4, 5, 2, 8, 8)
+    assert not torch.equal(first["latents"], first["hint"])
+    assert "fps" not in first
 
 
 def test_windows_have_no_batches_of_their_own(real_folder):

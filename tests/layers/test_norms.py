@@ -83,6 +83,11 @@ def test_modulation_starts_closed(frames):
             assert not chunk.any()
 
 
+def test_a_table_leaves_tokens_in_half_precision():
+    chunks = AdaLNTable(C, 3)(torch.randn(B, 1, 3 * C).bfloat16())
+    assert {chunk.dtype for chunk in chunks} == {torch.bfloat16}
+
+
 def test_a_table_adds_to_the_shared_projection():
     table = AdaLNTable(C, 2)
     torch.nn.init.normal_(table.table)

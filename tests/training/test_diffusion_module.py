@@ -334,3 +334,12 @@ def test_a_network_can_be_conditioned_on_classes(tmp_path):
     for wrong in ({"network": net(7)}, {"network": net(None)}):
         with pytest.raises(ValueError, match="expected 12: as many as the encoder"):
             tiny(text_encoder=CaptionLabels("motion"), **wrong)
+
+
+def test_layers_are_compiled_if_asked_for(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    tiny()
+    assert not compiled
+    module = tiny(compile=True)
+    assert compiled == list(module.network.blocks)

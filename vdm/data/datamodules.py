@@ -1,10 +1,4 @@
-"""Where batches come from during training: the only place where data meets Lightning.
-
-Training batches are endless and addressed by position (see :mod:`vdm.data.sampler`), so a run needs
-``max_steps``, and a resumed run goes on with the batch after the last one it used. Under several
-processes pass the trainer ``use_distributed_sampler=False``: the sampler here already shares one
-sequence between ranks.
-"""
+"""Which data a recipe trains on: the embedded world, real clips, the user's own files."""
 
 from __future__ import annotations
 
@@ -12,19 +6,22 @@ import inspect
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import lightning as L
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
+from vdm.data.batches import BatchesModule
 from vdm.data.block_store import digest, write_text
-from vdm.data.clip_cache import ClipCache, build_clip_cache
+from vdm.data.clip_cache import ClipCache, ClipSource, build_clip_cache
 from vdm.data.datasets import ClipDataset
-from vdm.data.latent_cache import LatentCache, LatentDataset, build_latent_cache
+from vdm.data.latent_cache import (
+    LatentCache,
+    LatentDataset,
+    MirrorCaption,
+    build_latent_cache,
+)
 from vdm.data.latent_view import LatentView, Smaller
 from vdm.data.real_clips import RealClips
-from vdm.data.sampler import ShuffledBatches
 from vdm.data.sources import Paraphrase, ShapesSource, mirror_caption
 from vdm.data.video_folder import VideoFolder
 
@@ -55,135 +52,6 @@ class ShapesSpec:
         """The clips of one split; as many are for testing as for validation."""
         count = self.num_train if split == "train" else self.num_val
         return ShapesSource(split, count, self.seed, self.size, self.num_frames, self.fps)
-
-
-class BatchesModule(L.LightningDataModule):
-    """Endless training batches that resume exactly, and validation batches in fixed order.
-
-    Args:
-        batch_size: Samples per batch and process.
-        num_workers: Processes that read ahead; changes no sample and no order.
-        seed: Chooses the order of training samples.
-    """
-
-    def __init__(self, batch_size: int, num_workers: int = 0, seed: int = 0) -> None:
-        super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise ValueError(
-                f"got batch_size={batch_size}, num_workers={num_workers}, expected at least 1 and 0"
-            )
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self._resumed_at = 0
-        self._num_samples: int | None = None
-        self._stored: dict[str, Any] = {}
-
-    @abstractmethod
-    def train_dataset(self) -> Dataset[Any]:
-        """Samples to train on; keys beyond the length are later passes."""
-
-    @abstractmethod
-    def val_dataset(self) -> Dataset[Any] | None:
-        """Samples to validate on, if there are any."""
-
-    def test_dataset(self) -> Dataset[Any] | None:
-        """Samples to test on; those of validation where there are no others."""
-        return self.val_dataset()
-
-    @property
-    def position(self) -> int:
-        """Training batches used so far, over all the runs that this one continues.
-
-        The trainer's own count is restored only after a loader may have been made (touching
-        ``estimated_stepping_batches`` makes one early), this module's state before: the larger one
-        is right.
-        """
-        if self.trainer is None:
-            return self._resumed_at
-        used = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return max(self._resumed_at, used.processed)  # type: ignore[attr-defined]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position, and what it is a position in."""
-        return {
-            "position": self.position,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "num_ranks": self._place()[1],
-            "num_samples": self._num_samples,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint was written. How many samples it had is checked with the loader.
-
-        Raises:
-            ValueError: If the checkpoint counts other batches than these.
-        """
-        self._stored = state_dict
-        self._check_stored("data.batch_size", self.batch_size)
-        self._check_stored("data.seed", self.seed)
-        self._check_stored("num_ranks", self._place()[1])
-        self._resumed_at = state_dict["position"]
-
-    def _check_stored(self, name: str, value: int) -> None:
-        """Compare with the checkpoint; what an older one does not say is not checked."""
-        expected = self._stored.get(name.removeprefix("data."))
-        if expected is not None and expected != value:
-            raise ValueError(
-                f"got {name}={value}, expected {expected} as in the checkpoint: a resumed run goes "
-                "through the same batches"
-            )
-
-    def _place(self) -> tuple[int, int]:
-        """Number of this process, and how many train together."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Endless shuffled batches from the current position on.
-
-        Raises:
-            ValueError: If the checkpoint that the run goes on from had another number of samples.
-        """
-        data = self.train_dataset()
-        rank, num_ranks = self._place()
-        self._num_samples = len(data)  # type: ignore[arg-type]
-        self._check_stored("num_samples", self._num_samples)
-        batches = ShuffledBatches(
-            self._num_samples,
-            self.batch_size,
-            self.seed,
-            start=lambda: self.position,
-            rank=rank,
-            num_ranks=num_ranks,
-        )
-        return DataLoader(
-            data, batch_sampler=batches, num_workers=self.num_workers, pin_memory=self._pin()
-        )
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Validation samples in order, the last batch possibly smaller; none without samples."""
-        return self._in_order(self.val_dataset())
-
-    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Test samples in order."""
-        return self._in_order(self.test_dataset())
-
-    def predict_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """The samples of validation."""
-        return self.val_dataloader()
-
-    def _in_order(self, data: Dataset[Any] | None) -> DataLoader[Any] | list[Any]:
-        if data is None:
-            return []
-        pin = self._pin()
-        return DataLoader(
-            data, batch_size=self.batch_size, num_workers=self.num_workers, pin_memory=pin
-        )
-
-    def _pin(self) -> bool:
-        """Page-locked memory pays where batches go to a CUDA device."""
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
 class ShapesClips(BatchesModule):
@@ -234,12 +102,97 @@ class ShapesClips(BatchesModule):
         return ClipDataset(self.clips("test-iid"))
 
 
-class ShapesLatents(BatchesModule):
-    """Latents of the world's clips: batches of ``latents``, ``caption``, ``index`` and ``fps``.
+class LatentsModule(BatchesModule):
+    """Latents of clips, encoded once: batches of ``latents``, ``caption`` and ``index``.
 
     The encoder is the argument, or the one set by :meth:`use_autoencoder`, or else the
     ``autoencoder`` of the module that is being trained. It is looked for when the first loader is
     made, after every ``setup`` hook has run.
+
+    Args:
+        autoencoder: Encodes clips; none asks the module that is being trained.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that read ahead.
+        seed: Chooses the order of training clips.
+        view: Which part of the latents: keyframes alone, or with a hint from a smaller copy.
+        dtype: Type that latents are stored in; batches are float32.
+        cache_dir: Folder of all caches.
+    """
+
+    fps: float | None = None
+    """Rate of the clips, where it is known."""
+
+    def __init__(
+        self,
+        autoencoder: nn.Module | None,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        view: LatentView,
+        dtype: Literal["float16", "float32"],
+        cache_dir: str,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.autoencoder = autoencoder
+        self.view = view
+        self.dtype = dtype
+        self.cache_dir = cache_dir
+
+    @abstractmethod
+    def source(self, split: Split) -> ClipSource:
+        """The clips of a split."""
+
+    def mirror_for(self, split: Split) -> MirrorCaption | None:
+        """Captions of mirrored clips, where there are to be any."""
+        return None
+
+    def use_autoencoder(self, autoencoder: nn.Module) -> None:
+        """Encode by this module from now on."""
+        self.autoencoder = autoencoder
+
+    def latents(self, split: Split, low_size: int | None = None) -> LatentCache:
+        """The cached latents of a split, encoded now if they are not there.
+
+        Args:
+            split: Which clips.
+            low_size: Of copies that were brought to this size and back; None for the clips.
+
+        Raises:
+            ValueError: If nobody provides an autoencoder.
+        """
+        autoencoder = self._encoder()
+        clips = self.source(split)
+        clips = clips if low_size is None else Smaller(clips, low_size)
+        mirror = self.mirror_for(split)
+        return build_latent_cache(clips, autoencoder, self.cache_dir, mirror, self.dtype)
+
+    def _encoder(self) -> nn.Module:
+        """The given autoencoder, or that of the module that is being trained on the data."""
+        found = self.autoencoder
+        if found is None and self.trainer is not None:
+            found = getattr(self.trainer.lightning_module, "autoencoder", None)
+        if found is None:
+            raise ValueError(
+                "got no autoencoder: pass one, or train a module that has one as `.autoencoder`"
+            )
+        return found
+
+    def _samples(self, split: Split, vary: Paraphrase | None = None) -> LatentDataset:
+        low = self.view.low_size
+        hints = None if low is None else self.latents(split, low)
+        return LatentDataset(self.latents(split), vary, self.view, self.fps, hints)
+
+    def train_dataset(self) -> LatentDataset:
+        """Training latents."""
+        return self._samples("train")
+
+    def val_dataset(self) -> LatentDataset:
+        """Validation latents."""
+        return self._samples("val")
+
+
+class ShapesLatents(LatentsModule):
+    """Latents of the world's clips: batches of ``latents``, ``caption``, ``index`` and ``fps``.
 
     Args:
         shapes: Which clips.
@@ -268,56 +221,32 @@ class ShapesLatents(BatchesModule):
         dtype: Literal["float16", "float32"] = "float16",
         cache_dir: str = "outputs/cache",
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(autoencoder, batch_size, num_workers, seed, view, dtype, cache_dir)
         self.shapes = shapes
-        self.autoencoder = autoencoder
         self.paraphrase = paraphrase
         self.mirror = mirror
-        self.view = view
-        self.dtype = dtype
-        self.cache_dir = cache_dir
+        self.fps = shapes.fps
 
     def prepare_data(self) -> None:
         """Draw the clips once, on one process."""
         for split in ("train", "val"):
-            build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
+            self.source(split)
 
-    def use_autoencoder(self, autoencoder: nn.Module) -> None:
-        """Encode by this module from now on."""
-        self.autoencoder = autoencoder
+    def source(self, split: Split) -> ClipCache:
+        """The cached clips of a split, drawn now if they are not there."""
+        return build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
 
-    def latents(self, split: Split, low_size: int | None = None) -> LatentCache:
-        """The cached latents of a split, encoded now if they are not there.
-
-        Args:
-            split: Which clips.
-            low_size: Of copies that were brought to this size and back; None for the clips.
-
-        Raises:
-            ValueError: If nobody provides an autoencoder.
-        """
-        autoencoder = _encoder_of(self, self.autoencoder)
-        clips: Any = build_clip_cache(self.shapes.source(split), self.cache_dir, self.num_workers)
-        clips = clips if low_size is None else Smaller(clips, low_size)
-        mirror = mirror_caption if self.mirror and split == "train" else None
-        return build_latent_cache(clips, autoencoder, self.cache_dir, mirror, self.dtype)
+    def mirror_for(self, split: Split) -> MirrorCaption | None:
+        """Captions of mirrored training clips, if asked for."""
+        return mirror_caption if self.mirror and split == "train" else None
 
     def train_dataset(self) -> LatentDataset:
         """Training latents."""
         return self._samples("train", Paraphrase(self.seed) if self.paraphrase else None)
 
-    def val_dataset(self) -> LatentDataset:
-        """Validation latents with canonical captions."""
-        return self._samples("val")
-
     def test_dataset(self) -> LatentDataset:
         """Latents of the split ``test-iid``."""
         return self._samples("test-iid")
-
-    def _samples(self, split: Split, vary: Paraphrase | None = None) -> LatentDataset:
-        low = self.view.low_size
-        hints = None if low is None else self.latents(split, low)
-        return LatentDataset(self.latents(split), vary, self.view, self.shapes.fps, hints)
 
 
 class RealVideos(BatchesModule):
@@ -366,10 +295,8 @@ class RealVideos(BatchesModule):
         return ClipDataset(self.clips("val"))
 
 
-class RealLatents(BatchesModule):
+class RealLatents(LatentsModule):
     """Latents of windows of real clips: batches of ``latents``, ``caption`` (empty) and ``index``.
-
-    The encoder is found as for :class:`ShapesLatents`.
 
     Args:
         videos: Which windows; it makes no batches itself.
@@ -377,6 +304,7 @@ class RealLatents(BatchesModule):
         batch_size: Windows per batch and process.
         num_workers: Processes that read ahead.
         seed: Chooses the order of windows.
+        view: Which part of the latents: keyframes alone, or with a hint from a smaller copy.
         dtype: Type that latents are stored in; batches are float32.
         cache_dir: Folder of all caches.
 
@@ -391,36 +319,20 @@ class RealLatents(BatchesModule):
         batch_size: int = 32,
         num_workers: int = 0,
         seed: int = 0,
+        view: LatentView = LatentView(),  # noqa: B008 (frozen)
         dtype: Literal["float16", "float32"] = "float16",
         cache_dir: str = "outputs/cache",
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(autoencoder, batch_size, num_workers, seed, view, dtype, cache_dir)
         for name in ("batch_size", "num_workers"):
             usual = inspect.signature(RealVideos).parameters[name].default
             if (value := getattr(videos, name)) != usual:
                 raise ValueError(f"got videos.{name}={value}, nothing reads it; nearest {name}")
         self.videos = videos
-        self.autoencoder = autoencoder
-        self.dtype = dtype
-        self.cache_dir = cache_dir
 
-    def use_autoencoder(self, autoencoder: nn.Module) -> None:
-        """Encode by this module from now on."""
-        self.autoencoder = autoencoder
-
-    def latents(self, split: Literal["train", "val"]) -> LatentCache:
-        """The cached latents of a split, encoded now if they are not there."""
-        autoencoder = _encoder_of(self, self.autoencoder)
-        clips = self.videos.clips(split)
-        return build_latent_cache(clips, autoencoder, self.cache_dir, dtype=self.dtype)
-
-    def train_dataset(self) -> LatentDataset:
-        """Training latents."""
-        return LatentDataset(self.latents("train"))
-
-    def val_dataset(self) -> LatentDataset:
-        """Validation latents, of held-out videos."""
-        return LatentDataset(self.latents("val"))
+    def source(self, split: Split) -> RealClips:
+        """The windows of a split; there are none for testing alone."""
+        return self.videos.clips("train" if split == "train" else "val")
 
 
 class VideoFolderClips(BatchesModule):
@@ -482,14 +394,3 @@ class VideoFolderClips(BatchesModule):
             self.val_share,
             self.cache / "files.json",
         )
-
-
-def _encoder_of(data: L.LightningDataModule, autoencoder: nn.Module | None) -> nn.Module:
-    """The given autoencoder, or that of the module that is being trained on the data."""
-    if autoencoder is None and data.trainer is not None:
-        autoencoder = getattr(data.trainer.lightning_module, "autoencoder", None)
-    if autoencoder is None:
-        raise ValueError(
-            "got no autoencoder: pass one, or train a module that has one as `.autoencoder`"
-        )
-    return autoencoder

@@ -183,4 +183,5 @@ class AdaLNTable(nn.Module):
     def forward(self, shared: Float[Tensor, "b t kd"]) -> tuple[Float[Tensor, "b t 1 1 d"], ...]:
         """The vectors, given the output of the shared projection per sample or per frame."""
         chunks = rearrange(shared, "b t (k d) -> b t k d", k=len(self.table)) + self.table
+        chunks = chunks.to(shared.dtype)  # with half precision around it, tokens are to stay half
         return rearrange(chunks, "b t k d -> k b t 1 1 d").unbind(0)

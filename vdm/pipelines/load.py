@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vdm.layers.attention_backends import Backend
+from vdm.models.regions import compile_regions
 from vdm.pipelines.cascade import STAGES, Cascade
 from vdm.pipelines.generate import Generator
 from vdm.pretrained import read
@@ -72,7 +73,7 @@ def load(
         if attention is not None:
             set_attention(made.network, attention)
         if compile:
-            made.network.compile()
+            compile_regions(made.network)
         generators[place] = made
     if not cards:
         return generators[""]

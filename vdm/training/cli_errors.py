@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from vdm.cli_parsing import nearest
-from vdm.data.datamodules import BatchesModule
+from vdm.data.batches import BatchesModule
 from vdm.training.base import TrainingModule
 
 TOP: dict[str, type] = {
