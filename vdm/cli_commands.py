@@ -114,13 +114,14 @@ def plan(words: list[str]) -> None:
     import torch
 
     from vdm.cli_sample import check_device
-    from vdm.pipelines.plan import measure_machine, plan, read_description
+    from vdm.pipelines.plan import measure_machine
+    from vdm.pipelines.plan_cascade import plan_source
 
     check_device(asked.device)
     dtype = getattr(torch, asked.dtype)
     with reading_words(asked.model):
-        stages = plan(
-            read_description(asked.model),
+        stages = plan_source(
+            asked.model,
             num_frames=asked.num_frames,
             height=asked.height,
             width=asked.width,
@@ -162,6 +163,7 @@ def data(words: list[str]) -> int:
 
 def _plan_table(rows: list[dict[str, Any]], machine: Any) -> str:
     columns = ("part", "params", "weights", "activations", "GFLOP", "calls", "at least")
+    width = max(14, *(len(row["name"]) + 1 for row in rows))
     table = [columns] + [
         (
             row["name"],
@@ -180,7 +182,10 @@ def _plan_table(rows: list[dict[str, Any]], machine: Any) -> str:
     speed = f"{machine.flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.1f} GB/s"
     return "\n".join(
         [
-            *(f"{line[0]:<14}" + "".join(f"{cell:>13}" for cell in line[1:]) for line in table),
+            *(
+                f"{line[0]:<{width}}" + "".join(f"{cell:>13}" for cell in line[1:])
+                for line in table
+            ),
             f"peak memory {peak / 1e6:.1f} MB, {total / 1e9:.1f} GFLOP in all, at least "
             f"{seconds:.2f} s on {machine.name} ({speed}, both just measured)",
         ]

@@ -182,6 +182,37 @@ def plan(
     return stages
 
 
+def measure_encoder(
+    description: dict[str, Any],
+    num_frames: int,
+    height: int,
+    width: int,
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> Stage:
+    """The stage that makes latents of given clips.
+
+    Args:
+        description: What :func:`read_description` gives.
+        num_frames: Frames per clip.
+        height: Pixels.
+        width: Pixels.
+        batch: Clips encoded together.
+        dtype: Number format of weights and activations.
+
+    Raises:
+        ValueError: If the model has no autoencoder.
+    """
+    with torch.device("meta"):
+        autoencoder = parts_from(description, "plan").autoencoder
+    if autoencoder is None:
+        raise ValueError("got a model without an autoencoder, expected one with")
+    autoencoder.to(dtype).eval()
+    video = torch.empty(batch, 3, num_frames, height, width, device="meta", dtype=dtype)
+    encode: Callable[..., Tensor] = autoencoder.encode  # type: ignore[assignment]
+    return _measure("encoder", autoencoder, lambda: encode(video), 1)
+
+
 def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
     """Every field that the network needs, in the shapes that it was built for."""
     arguments = getattr(parts.network, "_init_args", {})
