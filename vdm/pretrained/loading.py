@@ -110,9 +110,9 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
     own = module.state_dict()
     kind = type(module).__name__
     if missing := sorted(own.keys() - state.keys()):
-        raise ValueError(f"{where}: {kind} misses {_some(missing)}")
+        raise ValueError(f"{where}: {kind} misses {name_some(missing)}")
     if surplus := sorted(state.keys() - own.keys()):
-        raise ValueError(f"{where}: {kind} has no {_some(surplus)}")
+        raise ValueError(f"{where}: {kind} has no {name_some(surplus)}")
     for key, value in own.items():
         if state[key].shape != value.shape:
             got, expected = tuple(state[key].shape), tuple(value.shape)
@@ -123,7 +123,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
     return module.eval().requires_grad_(False)
 
 
-def _some(keys: list[str], limit: int = 3) -> str:
+def name_some(keys: list[str], limit: int = 3) -> str:
     """The first keys of a list, and how many there are in all."""
     more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
     return ", ".join(keys[:limit]) + more

@@ -1,0 +1,251 @@
+"""diffusers' ``config.json`` of a U-Net as one of ours; what ours cannot do is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from vdm.models import unet3d_presets as presets
+from vdm.models.unet3d import UNet3D
+from vdm.models.unet3d_blocks import Heads
+from vdm.pretrained.diffusers_unet import ANIMATEDIFF, MODELSCOPE, STABLE_DIFFUSION, SVD, Family
+
+Profile = presets.Profile
+
+
+class ForeignConfig:
+    """Settings of which every one must be read or have the value that goes without saying.
+
+    Args:
+        data: Settings by name; names that begin with an underscore are notes.
+        where: The file they come from, for messages.
+    """
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self.data, self.where = data, where
+        self._read: set[str] = set()
+
+    def take(self, name: str, default: Any) -> Any:
+        """The value of a setting."""
+        self._read.add(name)
+        return self.data.get(name, default)
+
+    def expect(self, **values: Any) -> None:
+        """Refuse settings that have other values than these.
+
+        Raises:
+            ValueError: If one has.
+        """
+        for name, value in values.items():
+            found = self.take(name, value)
+            if found != value and list(_sequence(found)) != list(_sequence(value)):
+                raise ValueError(f"{self.where}: got {name}={found!r}, expected {value!r}")
+
+    def close(self) -> None:
+        """Refuse settings that nothing has read, unless they say that something is off.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        for name, value in self.data.items():
+            if not name.startswith("_") and name not in self._read and value not in (None, False):
+                raise ValueError(f"{self.where}: got {name}={value!r}, which nothing reads")
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def unet_from_config(
+    data: Mapping[str, Any],
+    where: str = "config.json",
+    motion: Mapping[str, Any] | None = None,
+    profile: Profile = "diffusers",
+) -> tuple[UNet3D, Family]:
+    """A U-Net with random weights, and the family that its files belong to.
+
+    Args:
+        data: What ``config.json`` holds.
+        where: The file, for messages.
+        motion: Settings of a motion adapter, for an image model.
+        profile: Whose numerics, where references disagree.
+
+    Raises:
+        ValueError: If the class is unknown, or a setting asks for what ours cannot do.
+    """
+    kind = str(data.get("_class_name"))
+    if kind not in BUILDERS:
+        expected = ", ".join(BUILDERS)
+        raise ValueError(f"{where}: got class {kind}, expected one of {expected}")
+    if motion is not None and kind != "UNet2DConditionModel":
+        raise ValueError(f"{where}: got a motion adapter for {kind}, expected an image model")
+    config = ForeignConfig(data, where)
+    if motion is not None:
+        built = _animated(config, ForeignConfig(motion, "motion adapter"), profile)
+    else:
+        built = BUILDERS[kind](config, profile)
+    config.close()
+    return built
+
+
+def _svd(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
+    config.expect(in_channels=8, out_channels=4)
+    config.take("num_frames", 25)  # how many the pipeline makes
+    widths = config.take("block_out_channels", (320, 640, 1280, 1280))
+    scalar_dim = config.take("addition_time_embed_dim", 256)
+    config.expect(projection_class_embeddings_input_dim=3 * scalar_dim)
+    numbers = _each(config.take("num_attention_heads", (5, 10, 20, 20)), widths)
+    size = _size(config, widths, _heads(config, numbers, widths), 1024, scalar_dim=scalar_dim)
+    if max(size.attention) > 1:
+        raise ValueError(f"{config.where}: got several blocks per transformer, expected 1")
+    return presets.stable_video_diffusion(size, profile), SVD
+
+
+def _modelscope(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
+    config.expect(in_channels=4, out_channels=4, num_attention_heads=None, time_cond_proj_dim=None)
+    widths = config.take("block_out_channels", (320, 640, 1280, 1280))
+    heads = Heads(dim=config.take("attention_head_dim", 64))  # the class swaps the two names
+    size = _size(config, widths, heads, 1024, num_groups=_common(config))
+    return presets.modelscope(size), MODELSCOPE
+
+
+def _image(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
+    return presets.stable_diffusion_15(_image_size(config)), STABLE_DIFFUSION
+
+
+def _motion(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
+    widths = config.take("block_out_channels", (320, 640, 1280, 1280))
+    config.expect(
+        in_channels=4,
+        out_channels=4,
+        temporal_transformer_layers_per_block=1,
+        temporal_transformer_layers_per_mid_block=1,
+        mid_block_layers=1,
+    )
+    config.take("motion_max_seq_length", 32)  # tables of positions are made as long as needed
+    heads = Heads(number=config.take("num_attention_heads", 8))
+    motion_heads = config.take("motion_num_attention_heads", 8)
+    version = "v2" if config.take("use_motion_mid_block", True) else "v3"
+    size = _size(config, widths, heads, 1280, num_groups=_common(config), motion_heads=motion_heads)
+    return _animatediff(size, version, profile)
+
+
+def _animated(
+    config: ForeignConfig, motion: ForeignConfig, profile: Profile
+) -> tuple[UNet3D, Family]:
+    """An image model with the modules of an adapter."""
+    size = _image_size(config)
+    motion.expect(
+        block_out_channels=size.widths,
+        motion_layers_per_block=size.depth,
+        motion_transformer_layers_per_block=1,
+        motion_mid_block_layers_per_block=1,
+        motion_transformer_layers_per_mid_block=1,
+        motion_norm_num_groups=size.num_groups,
+        conv_in_channels=None,
+    )
+    length = motion.take("motion_max_seq_length", 32)
+    has_middle = motion.take("use_motion_mid_block", True)
+    heads = motion.take("motion_num_attention_heads", 8)
+    motion.close()
+    version = "v2" if has_middle else "v1" if length == 24 else "v3"
+    return _animatediff(replace(size, motion_heads=heads), version, profile)
+
+
+def _animatediff(size: presets.Size, version: Any, profile: Profile) -> tuple[UNet3D, Family]:
+    return presets.animatediff(size, version, profile), ANIMATEDIFF
+
+
+BUILDERS = {
+    "UNetSpatioTemporalConditionModel": _svd,
+    "UNet3DConditionModel": _modelscope,
+    "UNet2DConditionModel": _image,
+    "UNetMotionModel": _motion,
+}
+
+
+def _image_size(config: ForeignConfig) -> presets.Size:
+    """Of an image model of the Stable Diffusion 1 kind."""
+    widths = config.take("block_out_channels", (320, 640, 1280, 1280))
+    config.expect(
+        in_channels=4,
+        out_channels=4,
+        center_input_sample=False,
+        flip_sin_to_cos=True,
+        freq_shift=0,
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        only_cross_attention=False,
+        dropout=0.0,
+        num_attention_heads=None,
+        use_linear_projection=False,
+        resnet_time_scale_shift="default",
+        resnet_out_scale_factor=1.0,
+        time_embedding_type="positional",
+        conv_in_kernel=3,
+        conv_out_kernel=3,
+        attention_type="default",
+        addition_embed_type_num_heads=64,
+    )
+    numbers = _each(config.take("attention_head_dim", 8), widths)  # numbers, whatever the name
+    same = len(set(numbers)) == 1
+    heads = Heads(number=numbers[0]) if same else _heads(config, numbers, widths)
+    return _size(config, widths, heads, 1280, num_groups=_common(config))
+
+
+def _common(config: ForeignConfig) -> int:
+    """Settings that several classes share; the number of groups."""
+    config.expect(downsample_padding=1, mid_block_scale_factor=1, act_fn="silu", norm_eps=1e-5)
+    return config.take("norm_num_groups", 32)
+
+
+def _size(
+    config: ForeignConfig, widths: Sequence[int], heads: Heads, context_dim: int, **more: Any
+) -> presets.Size:
+    """Widths, depth and where there is attention, checked to be the same way up as down."""
+    config.take("sample_size", None)
+    down = [str(kind) for kind in config.take("down_block_types", _usual("Down", len(widths)))]
+    up = [str(kind) for kind in config.take("up_block_types", _usual("Up", len(widths))[::-1])]
+    has_attention = [kind.startswith("CrossAttn") for kind in down]
+    if [kind.startswith("CrossAttn") for kind in up] != has_attention[::-1]:
+        raise ValueError(
+            f"{config.where}: got up_block_types={up}, expected the mirror image of {down}"
+        )
+    depths = _each(config.take("layers_per_block", 2), widths)
+    if len(set(depths)) > 1:
+        raise ValueError(f"{config.where}: got layers_per_block={depths}, expected equal numbers")
+    blocks = _each(config.take("transformer_layers_per_block", 1), widths)
+    attention = [n if has else 0 for n, has in zip(blocks, has_attention, strict=True)]
+    return presets.Size(
+        heads,
+        config.take("cross_attention_dim", context_dim),
+        tuple(widths),
+        depths[0],
+        (*attention, blocks[-1]),
+        **more,
+    )
+
+
+def _usual(way: str, count: int) -> list[str]:
+    """Block types where the file does not say: attention everywhere but at the bottom."""
+    return [f"CrossAttn{way}Block"] * (count - 1) + [f"{way}Block"]
+
+
+def _each(value: int | Sequence[int], widths: Sequence[int]) -> list[int]:
+    """One number for every level."""
+    return [value] * len(widths) if isinstance(value, int) else list(value)
+
+
+def _heads(config: ForeignConfig, numbers: Sequence[int], widths: Sequence[int]) -> Heads:
+    """Heads of one width on all levels.
+
+    Raises:
+        ValueError: If they have others.
+    """
+    dims = {width / number for width, number in zip(widths, numbers, strict=True)}
+    if len(dims) > 1 or not next(iter(dims)).is_integer():
+        raise ValueError(
+            f"{config.where}: got {list(numbers)} heads for widths {list(widths)}, expected heads "
+            "of one width"
+        )
+    return Heads(dim=int(dims.pop()))

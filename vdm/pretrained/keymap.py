@@ -1,0 +1,104 @@
+"""Where each weight of a foreign file belongs in our modules, and the way back: one list for both.
+
+A map is a list of entries that covers every key of ours once. Nothing is guessed: a key of the file
+that no entry names, and an entry that the file does not have, are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vdm.pretrained.loading import name_some
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of theirs, and those of ours that hold the same numbers.
+
+    Args:
+        theirs: Its key.
+        ours: Our keys; with several, theirs is these one after the other along the first axis.
+        num_unit_axes: How many axes of size 1 theirs has at the end that ours has not: a 1x1
+            convolution is a matrix here.
+    """
+
+    theirs: str
+    ours: tuple[str, ...]
+    num_unit_axes: int = 0
+
+
+class ForeignWeights(Mapping[str, Tensor]):
+    """Weights under our names, read from a foreign mapping one by one as they are asked for.
+
+    Args:
+        theirs: Tensors by their keys; may itself read them late.
+        entries: Where they belong.
+        ignored: Keys of theirs that hold nothing to be learned, such as tables of positions.
+        where: The file they come from, for messages.
+
+    Raises:
+        ValueError: If a key is missing, or one is left over.
+    """
+
+    def __init__(
+        self,
+        theirs: Mapping[str, Tensor],
+        entries: Iterable[Entry],
+        ignored: Iterable[str] = (),
+        where: str = "weights",
+    ) -> None:
+        self.theirs, self.where = theirs, where
+        self._place = {
+            key: (entry, part) for entry in entries for part, key in enumerate(entry.ours)
+        }
+        expected = {entry.theirs for entry, _ in self._place.values()}
+        found = set(theirs)
+        if missing := sorted(expected - found):
+            raise ValueError(f"{where}: misses {name_some(missing)}")
+        if surplus := sorted(found - expected - set(ignored)):
+            raise ValueError(f"{where}: holds {name_some(surplus)}, for which there is no place")
+
+    def __getitem__(self, key: str) -> Tensor:
+        entry, part = self._place[key]
+        value = self.theirs[entry.theirs]
+        if entry.num_unit_axes:
+            tail = value.shape[value.ndim - entry.num_unit_axes :]
+            if value.ndim <= entry.num_unit_axes or any(size != 1 for size in tail):
+                raise ValueError(
+                    f"{self.where}: {entry.theirs} has shape {tuple(value.shape)}, expected "
+                    f"{entry.num_unit_axes} axes of size 1 at the end"
+                )
+            value = value.flatten(value.ndim - entry.num_unit_axes - 1)
+        if len(entry.ours) == 1:
+            return value
+        if len(value) % len(entry.ours):
+            raise ValueError(
+                f"{self.where}: {entry.theirs} has {len(value)} rows, expected a multiple of "
+                f"{len(entry.ours)}"
+            )
+        return value.chunk(len(entry.ours))[part]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+
+def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str, Tensor]:
+    """Weights under their names and in their shapes: the exact inverse.
+
+    Args:
+        ours: Tensors by our keys, each of which some entry names.
+        entries: Where they belong.
+    """
+    found = {}
+    for entry in entries:
+        parts = [ours[key] for key in entry.ours]
+        value = parts[0] if len(parts) == 1 else torch.cat(parts)
+        found[entry.theirs] = value.reshape(*value.shape, *[1] * entry.num_unit_axes)
+    return found
