@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights
+from vdm.pretrained.diffusers_files import CONFIG
+from vdm.pretrained.diffusers_folder import load_unet, save_unet
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
@@ -38,13 +41,14 @@ class SamplingRules:
 
 
 def load_network(folder: str | Path) -> nn.Module:
-    """The denoising network of a model, in eval mode.
+    """The denoising network of a model, or of a component folder of diffusers, in eval mode.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If the model has none, or a key is missing, surplus or of another shape.
     """
-    return _part(folder, "network")
+    path = locate(folder)
+    return load_unet(path) if (path / CONFIG).is_file() else _part(folder, "network")
 
 
 def load_autoencoder(folder: str | Path) -> nn.Module:
@@ -104,6 +108,8 @@ def export(
             raise ValueError(f"got layout={layout!r} for a cascade, expected 'vdm'")
         return source.save(folder, dtype)
     parts = getattr(source, "parts", source)
+    if layout == "diffusers" and isinstance(parts, UNet3D):
+        return save_unet(parts, folder, dtype)
     if isinstance(parts, nn.Module):
         module, parts = parts, Parts(name=type(parts).__name__)
         setattr(parts, _role(module), module)

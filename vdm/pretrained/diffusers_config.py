@@ -1,15 +1,19 @@
-"""diffusers' ``config.json`` of a U-Net as one of ours; what ours cannot do is refused by name."""
+"""diffusers' ``config.json`` of a U-Net as one of ours, and back; what cannot be is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
+
+import torch
 
 from vdm.models import unet3d_presets as presets
 from vdm.models.unet3d import UNet3D
 from vdm.models.unet3d_blocks import Heads
+from vdm.models.unet3d_temporal import TemporalTransformer
 from vdm.pretrained.diffusers_unet import ANIMATEDIFF, MODELSCOPE, STABLE_DIFFUSION, SVD, Family
+from vdm.utils.config import describe
 
 Profile = presets.Profile
 
@@ -87,6 +91,72 @@ def unet_from_config(
         built = BUILDERS[kind](config, profile)
     config.close()
     return built
+
+
+def config_from_unet(network: UNet3D) -> tuple[dict[str, Any], Family]:
+    """The settings with which diffusers builds the same network, and its family.
+
+    Raises:
+        ValueError: If diffusers has no class for it.
+    """
+    for kind in BUILDERS:
+        config = _settings(network, kind)
+        for profile in get_args(Profile):
+            try:
+                with torch.device("meta"):
+                    built, family = unet_from_config(config, profile=profile)
+            except ValueError:
+                continue
+            if describe(built) == describe(network):
+                return config, family
+    raise ValueError(
+        "diffusers has no class for this UNet3D: its couplings in time or its blocks are of no "
+        "published kind; expected layout='vdm'"
+    )
+
+
+def _settings(network: UNet3D, kind: str) -> dict[str, Any]:
+    """What a class of diffusers would have to be told, if it is the right one."""
+    arguments: Any = network._init_args
+    widths, attention = list(arguments["widths"]), list(arguments["attention"])
+    suffix = {"UNetSpatioTemporalConditionModel": "SpatioTemporal", "UNetMotionModel": "Motion"}
+    suffix |= {"UNet3DConditionModel": "3D", "UNet2DConditionModel": "2D"}
+    blocks = [f"{'CrossAttn' if count else ''}%sBlock{suffix[kind]}" for count in attention[:-1]]
+    numbers = [network.options.heads.of(width)[0] for width in widths]
+    common = {
+        "_class_name": kind,
+        "in_channels": network.embed.in_channels,
+        "out_channels": network.in_channels,
+        "block_out_channels": widths,
+        "layers_per_block": arguments["depth"],
+        "cross_attention_dim": arguments["text_dim"],
+        "down_block_types": [block % "Down" for block in blocks],
+        "up_block_types": [block % "Up" for block in reversed(blocks)],
+    }
+    groups = {"norm_num_groups": network.options.num_groups}
+    layers = {"transformer_layers_per_block": attention[-1]}
+    motion = [one for one in arguments["temporal"] if isinstance(one, TemporalTransformer)]
+    if kind == "UNetSpatioTemporalConditionModel":
+        scalar_dim = network.level_options.scalar_sinusoid_dim
+        sums = {"addition_time_embed_dim": scalar_dim}
+        sums["projection_class_embeddings_input_dim"] = 3 * scalar_dim
+        return common | layers | sums | {"num_attention_heads": numbers}
+    if kind == "UNet3DConditionModel":
+        return common | groups | {"attention_head_dim": widths[0] // numbers[0]}
+    if kind == "UNet2DConditionModel":
+        same = numbers[0] if len(set(numbers)) == 1 else numbers
+        return common | groups | layers | {"attention_head_dim": same}
+    heads = motion[0].heads if motion else None
+    return (
+        common
+        | groups
+        | layers
+        | {
+            "num_attention_heads": numbers[0],
+            "motion_num_attention_heads": numbers[0] if heads is None else heads.number,
+            "use_motion_mid_block": bool(motion) and "middle" in motion[0].stages,
+        }
+    )
 
 
 def _svd(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:

@@ -143,7 +143,8 @@ def write_folder(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -
         if (module := parts.modules.get(name)) is None:
             continue
         state = {
-            key: _cast(value, dtype, f"{name}.{key}") for key, value in module.state_dict().items()
+            key: cast_weight(value, dtype, f"{name}.{key}")
+            for key, value in module.state_dict().items()
         }
         file = f"{name}.safetensors"
         card["weights"][name] = {"file": file, "sha256": write_safetensors(state, folder / file)}
@@ -158,7 +159,12 @@ def _write_card(card: dict[str, Any], folder: Path) -> Path:
     return folder
 
 
-def _cast(value: torch.Tensor, dtype: torch.dtype | None, key: str) -> torch.Tensor:
+def cast_weight(value: torch.Tensor, dtype: torch.dtype | None, key: str) -> torch.Tensor:
+    """A weight in another floating-point type; as it is if None.
+
+    Raises:
+        ValueError: If it does not fit.
+    """
     if dtype is None or not value.is_floating_point():
         return value
     cast = value.to(dtype)

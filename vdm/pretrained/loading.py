@@ -45,7 +45,7 @@ def read_safetensors(
             metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: {_what_is_wrong(path)} ({error})") from error
+        raise ValueError(f"{path}: {what_is_wrong(path)} ({error})") from error
     if sha256 is not None and (found := sha256_of(path)) != sha256:
         raise ValueError(
             f"{path}: got sha256 {found[:16]}..., expected {sha256[:16]}...: the file was changed"
@@ -90,14 +90,15 @@ def read_pickled(path: Path) -> Any:
             f"{path}: refused: it pickles objects other than tensors and plain data"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: {_what_is_wrong(path)}") from error
+        raise ValueError(f"{path}: {what_is_wrong(path)}") from error
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Module:
     """Copy weights into a module that has exactly these keys and shapes.
 
     Args:
-        module: Its own state is overwritten; weights are converted to its dtypes.
+        module: Its own state is overwritten, and weights are converted to its dtypes. One on the
+            meta device takes the tensors themselves, as they are.
         state: Tensors by key.
         where: The file they came from, for messages.
 
@@ -113,13 +114,15 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
         raise ValueError(f"{where}: {kind} misses {name_some(missing)}")
     if surplus := sorted(state.keys() - own.keys()):
         raise ValueError(f"{where}: {kind} has no {name_some(surplus)}")
+    state = {key: state[key] for key in own}  # read once, where reading is late
     for key, value in own.items():
         if state[key].shape != value.shape:
             got, expected = tuple(state[key].shape), tuple(value.shape)
             raise ValueError(f"{where}: {key} has shape {got}, {kind} expects {expected}")
         if not torch.isfinite(state[key]).all():
             raise ValueError(f"{where}: {key} holds NaN or infinite values")
-    module.load_state_dict(dict(state))
+    is_empty = any(value.is_meta for value in own.values())
+    module.load_state_dict(state, assign=is_empty)
     return module.eval().requires_grad_(False)
 
 
@@ -129,7 +132,7 @@ def name_some(keys: list[str], limit: int = 3) -> str:
     return ", ".join(keys[:limit]) + more
 
 
-def _what_is_wrong(path: Path) -> str:
+def what_is_wrong(path: Path) -> str:
     """What a file that its reader refused seems to be."""
     with path.open("rb") as stream:
         head = stream.read(4)

@@ -1,0 +1,154 @@
+"""The files of a component in diffusers' layout: settings, and weights read where they lie.
+
+Weights are safetensors, whole or in shards with an index, plain or of a variant such as ``fp16``,
+or torch's own format, of which nothing is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vdm.pretrained.loading import read_pickled, what_is_wrong
+
+CONFIG = "config.json"
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+"""How weight files are called: those of diffusers, of transformers, and older ones."""
+
+
+class TensorFiles(Mapping[str, Tensor]):
+    """The tensors of some safetensors files, mapped into memory and read when they are asked for.
+
+    Args:
+        paths: The files; no key may be in two of them.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If one is truncated or of another format, or a key comes twice.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._place: dict[str, Any] = {}
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"no file {path}")
+            try:
+                opened = safe_open(path, framework="pt")
+            except SafetensorError as error:
+                raise ValueError(f"{path}: {what_is_wrong(path)} ({error})") from error
+            keys = list(opened.keys())
+            if twice := sorted(self._place.keys() & set(keys)):
+                raise ValueError(f"{path}: holds {twice[0]}, as another file does")
+            self._place |= dict.fromkeys(keys, opened)
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._place[key].get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+
+def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """The settings of a component.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If the file is not a JSON object.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"no {name} in {folder}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: got {type(data).__name__}, expected a JSON object")
+    return data
+
+
+def open_weights(folder: Path, variant: str | None = None) -> Mapping[str, Tensor]:
+    """The weights of a component.
+
+    Args:
+        folder: Holds them under one of the usual names.
+        variant: E.g. ``fp16``; the plain files are taken if None, and where there are none those of
+            the only variant.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ValueError: If a file is damaged, or there are several variants to choose from.
+    """
+    variants = [variant] if variant else [None, *_variants(folder)]
+    for name in variants:
+        found = _open(folder, name)
+        if found is not None:
+            if name != variant and len(variants) > 2:
+                raise ValueError(f"{folder}: got variants {variants[1:]}, expected one to be named")
+            return found
+    kind = f"of variant {variant!r} " if variant else ""
+    raise FileNotFoundError(f"no weights {kind}in {folder}, expected e.g. {STEMS[0]}.safetensors")
+
+
+def _variants(folder: Path) -> list[str]:
+    """Variants that the folder has weights of, e.g. fp16 of ``model.fp16.safetensors``."""
+    found = set()
+    for stem in STEMS:
+        for path in folder.glob(f"{stem}.*.safetensors"):
+            middle = path.name.removeprefix(f"{stem}.").removesuffix(".safetensors")
+            found.add(middle.split("-")[0])
+        for path in folder.glob(f"{stem}.safetensors.index.*.json"):
+            found.add(path.name.split(".")[-2])
+    return sorted(found)
+
+
+def _open(folder: Path, variant: str | None) -> Mapping[str, Tensor] | None:
+    """Weights of one variant under whichever name they have; None if there are none."""
+    dot = "" if variant is None else f".{variant}"
+    for stem in STEMS:
+        if (path := folder / f"{stem}{dot}.safetensors").is_file():
+            return TensorFiles([path])
+        if (path := folder / f"{stem}.safetensors.index{dot}.json").is_file():
+            return _open_shards(path)
+    for stem in STEMS:
+        if (path := folder / f"{stem}{dot}.bin").is_file():
+            return read_state(path)
+    return None
+
+
+def _open_shards(index: Path) -> Mapping[str, Tensor]:
+    places = read_config(index.parent, index.name).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise ValueError(f"{index}: has no weight_map")
+    names = sorted({Path(name).name for name in places.values()})
+    found = TensorFiles([index.parent / name for name in names])
+    if odd := sorted(set(found) ^ set(places)):
+        raise ValueError(f"{index}: {odd[0]} is in the index or in a shard, but not in both")
+    return found
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A dictionary of tensors in torch's format; wrappers such as ``state_dict`` are opened.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, holds other objects, or no tensors.
+    """
+    data = read_pickled(path)
+    for wrapper in ("state_dict", "ema", "model"):
+        if isinstance(data, dict) and isinstance(data.get(wrapper), dict):
+            data = data[wrapper]
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: got {type(data).__name__}, expected a dictionary of tensors")
+    found = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
+    if not found:
+        raise ValueError(f"{path}: holds no tensors")
+    return {key.removeprefix("module."): value for key, value in found.items()}

@@ -1,0 +1,79 @@
+"""Components in diffusers' layout, read into our modules and written from them."""
+
+from __future__ import annotations
+
+import json
+from collections import ChainMap
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vdm.models.unet3d import UNet3D
+from vdm.pretrained.diffusers_config import Profile, config_from_unet, unet_from_config
+from vdm.pretrained.diffusers_files import CONFIG, STEMS, open_weights, read_config
+from vdm.pretrained.diffusers_unet import entries, tables
+from vdm.pretrained.keymap import ForeignWeights, to_foreign
+from vdm.pretrained.layout import cast_weight
+from vdm.pretrained.loading import fill, write_safetensors
+
+VERSION = "0.42.1"
+"""Whose layout is read and written."""
+
+
+def load_unet(
+    folder: str | Path,
+    motion: str | Path | None = None,
+    variant: str | None = None,
+    profile: Profile = "diffusers",
+) -> UNet3D:
+    """A U-Net from a component folder, in eval mode; its weights are those of the files, as stored.
+
+    Args:
+        folder: Holds ``config.json`` and the weights.
+        motion: Likewise a motion adapter, for an image model.
+        variant: Which weights, e.g. ``fp16``.
+        profile: Whose numerics, where references disagree.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a setting, a key, a shape or a value is not as it has to be.
+    """
+    folder = Path(folder)
+    adapter = None if motion is None else read_config(Path(motion))
+    with torch.device("meta"):
+        network, family = unet_from_config(
+            read_config(folder), str(folder / CONFIG), adapter, profile
+        )
+    weights: Mapping[str, Tensor] = open_weights(folder, variant)
+    if motion is not None:
+        weights = ChainMap(dict(open_weights(Path(motion))), weights)  # type: ignore[arg-type]
+    where = str(folder)
+    read = ForeignWeights(weights, entries(network, family), tables(weights), where)
+    fill(network, read, where)
+    return network
+
+
+def save_unet(network: UNet3D, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """The inverse of :func:`load_unet`: a component folder that diffusers itself loads.
+
+    Args:
+        network: A U-Net of a kind that diffusers has a class for.
+        folder: Made if need be.
+        dtype: Store floating-point weights in this type; as they are if None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
+    """
+    folder = Path(folder)
+    config, family = config_from_unet(network)
+    ours = {key: cast_weight(value, dtype, key) for key, value in network.state_dict().items()}
+    state = to_foreign(ours, entries(network, family))
+    write_safetensors(state, folder / f"{STEMS[0]}.safetensors", {"format": "pt"})
+    text = json.dumps({**config, "_diffusers_version": VERSION}, indent=2) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    return folder
