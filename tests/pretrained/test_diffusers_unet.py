@@ -8,8 +8,8 @@ from diffusers.models.unets.unet_motion_model import MotionAdapter, UNetMotionMo
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 
 from tests.models.unet3d_oracles import our_state, reference
-from vdm.pretrained.diffusers_config import unet_from_config
 from vdm.pretrained.diffusers_unet import entries, tables
+from vdm.pretrained.diffusers_unet_config import unet_from_config
 from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
 from vdm.pretrained.loading import fill
 

@@ -1,4 +1,4 @@
-"""What scale latents have: shift and scale per channel, to zero mean and unit variance."""
+"""What scale latents have, and which clips have any."""
 
 from __future__ import annotations
 
@@ -80,3 +80,24 @@ class LatentStatistics:
         mean = self.total / self.count
         variance = (self.squares / self.count - mean.square()).clamp_min(1e-12)
         return mean.float(), variance.sqrt().float()
+
+
+def check_video(video: Float[Tensor, "b c t h w"], strides: tuple[int, int, int]) -> None:
+    """Refuse clips that cannot be encoded.
+
+    Args:
+        video: Clips.
+        strides: Pixels per latent along (t, h, w).
+
+    Raises:
+        ValueError: If they have no three channels, or a side that is no multiple of the stride.
+    """
+    if video.ndim != 5 or video.shape[1] != 3:
+        raise ValueError(f"got video {tuple(video.shape)}, expected (b, 3, t, h, w)")
+    sizes = zip(("height", "width"), video.shape[3:], strides[1:], strict=True)
+    for name, size, stride in sizes:
+        if size % stride or size == 0:
+            nearest = max(stride, round(size / stride) * stride)
+            raise ValueError(
+                f"got {name} {size}, expected a multiple of {stride}; the nearest is {nearest}"
+            )

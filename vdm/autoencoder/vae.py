@@ -12,11 +12,10 @@ import math
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vdm.autoencoder.latents import LatentNormalizer
+from vdm.autoencoder.latents import LatentNormalizer, check_video
 from vdm.autoencoder.vae_blocks import CausalStack, ChannelNorm, ResBlock
 from vdm.layers.conv import CausalConv3d, StreamState, depth_to_space, space_to_depth
 from vdm.layers.resample import Downsample, Upsample
@@ -140,7 +139,7 @@ class VideoVAE(nn.Module):
 
     def encode_moments(self, video: Video) -> tuple[Latents, Latents]:
         """Mean and log-variance of raw latents of clips completed to whole latent frames."""
-        self._check_size(video)
+        check_video(video, self.strides)
         grid = TimeGrid(video.shape[2], stride=self.strides[0])
         return self.encode_chunk(self._pad(video, grid.padded_frames))
 
@@ -165,7 +164,7 @@ class VideoVAE(nn.Module):
             ValueError: If there is no frame, or the height or width is not a multiple of the
                 stride.
         """
-        self._check_size(video)
+        check_video(video, self.strides)
         grid = TimeGrid(video.shape[2], stride=self.strides[0])
         video = self._pad(video, grid.padded_frames)
         state = StreamState()
@@ -267,18 +266,6 @@ class VideoVAE(nn.Module):
                 row.append(tile[..., :core_h, :core_w])
             rows.append(torch.cat(row, dim=-1))
         return torch.cat(rows, dim=-2)
-
-    def _check_size(self, video: Float[Tensor, "b c t h w"]) -> None:
-        if video.ndim != 5 or video.shape[1] != 3:
-            raise ValueError(f"got video {tuple(video.shape)}, expected (b, 3, t, h, w)")
-        for name, size, stride in zip(
-            ("height", "width"), video.shape[3:], self.strides[1:], strict=True
-        ):
-            if size % stride or size == 0:
-                nearest = max(stride, round(size / stride) * stride)
-                raise ValueError(
-                    f"got {name} {size}, expected a multiple of {stride}; the nearest is {nearest}"
-                )
 
     @staticmethod
     def _pad(video: Tensor, num_frames: int) -> Tensor:

@@ -26,16 +26,15 @@ from vdm.layers.embeddings import (
     num_input_channels,
     readable_fields,
 )
+from vdm.layers.frames import FrameConv, FrameUpsample
 from vdm.layers.temporal import Stream
 from vdm.models.unet3d_blocks import (
     FinalLayer,
-    FrameConv,
     Place,
     ResBlock,
     Signals,
     Stage,
     UNetOptions,
-    Upsample,
     check_choice,
 )
 from vdm.models.unet3d_temporal import (
@@ -278,7 +277,7 @@ class UNet3D(nn.Module):
             for _ in range(depth + 1):
                 layers.append(Layer(place("up", i), width + skips.pop(), attention[i], temporal))
                 width = widths[i]
-            up.append(Level(layers, Upsample(width) if i else None))
+            up.append(Level(layers, FrameUpsample(width) if i else None))
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
 
     def _init_weights(self) -> None:

@@ -15,6 +15,7 @@ from vdm.layers.attention import QKNorm
 from vdm.layers.attention_backends import Backend
 from vdm.layers.factorization import Factorization, Spatial
 from vdm.layers.feedforward import FeedForwardKind
+from vdm.layers.frames import FrameConv
 from vdm.layers.norms import Statistics, make_group_norm
 from vdm.layers.temporal import Stream, TemporalConv
 
@@ -186,34 +187,6 @@ class Signals:
         return 0 if self.stream is None else self.stream.num_frames
 
 
-class FrameConv(nn.Conv2d):
-    """A 2D convolution of every frame; the size is kept, or divided by the stride and rounded up.
-
-    Channels-last video stays so, and its frames are a view of it.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Odd size.
-        stride: In space.
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
-
-    def close(self) -> None:
-        """Start at zero."""
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
-
-    def forward(self, input: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:
-        """Convolve every frame."""
-        frames = rearrange(input, "b c t h w -> (b t) c h w")
-        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=len(input))
-
-
 class ResBlock(nn.Module):
     """Two convolutions of every frame with a shortcut, told the noise level between them.
 
@@ -263,24 +236,6 @@ class ResBlock(nn.Module):
         h = h + rearrange(self.modulation(signals.level), "b t c -> b c t 1 1")
         h = self._in_time(self.conv2(F.silu(self.norm2(h))), 1, signals.stream)
         return self.shortcut(x) + h
-
-
-class Upsample(nn.Module):
-    """Repeat pixels up to a given size, then a convolution of every frame.
-
-    Args:
-        channels: Channels of input and output.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = FrameConv(channels, channels)
-
-    def forward(self, x: Volume, size: tuple[int, int]) -> Float[Tensor, "b c t h_out w_out"]:
-        """Enlarge every frame to the size of the skip that it will meet; sizes may be odd."""
-        frames = rearrange(x, "b c t h w -> (b t) c h w")
-        frames = F.interpolate(frames, size=size, mode="nearest")
-        return self.conv(rearrange(frames, "(b t) c h w -> b c t h w", b=len(x)))
 
 
 class FinalLayer(nn.Module):

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights
 from vdm.pretrained.diffusers_files import CONFIG
-from vdm.pretrained.diffusers_folder import load_unet, save_unet
+from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
@@ -52,13 +53,14 @@ def load_network(folder: str | Path) -> nn.Module:
 
 
 def load_autoencoder(folder: str | Path) -> nn.Module:
-    """The autoencoder of a model, in eval mode.
+    """The autoencoder of a model, or of a component folder of diffusers, in eval mode.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If the model has none, or a key is missing, surplus or of another shape.
     """
-    return _part(folder, "autoencoder")
+    path = locate(folder)
+    return load_vae(path) if (path / CONFIG).is_file() else _part(folder, "autoencoder")
 
 
 def load_schedule(folder: str | Path) -> SamplingRules:
@@ -110,6 +112,8 @@ def export(
     parts = getattr(source, "parts", source)
     if layout == "diffusers" and isinstance(parts, UNet3D):
         return save_unet(parts, folder, dtype)
+    if layout == "diffusers" and isinstance(parts, ImageVAE):
+        return save_vae(parts, folder, dtype)
     if isinstance(parts, nn.Module):
         module, parts = parts, Parts(name=type(parts).__name__)
         setattr(parts, _role(module), module)

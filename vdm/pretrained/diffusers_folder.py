@@ -6,18 +6,27 @@ import json
 from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.unet3d import UNet3D
-from vdm.pretrained.diffusers_config import Profile, config_from_unet, unet_from_config
 from vdm.pretrained.diffusers_files import CONFIG, STEMS, open_weights, read_config
 from vdm.pretrained.diffusers_unet import entries, tables
-from vdm.pretrained.keymap import ForeignWeights, to_foreign
+from vdm.pretrained.diffusers_unet_config import Profile, config_from_unet, unet_from_config
+from vdm.pretrained.diffusers_vae import (
+    config_from_vae,
+    modern_names,
+    vae_entries,
+    vae_from_config,
+)
+from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
 from vdm.pretrained.layout import cast_weight
 from vdm.pretrained.loading import fill, write_safetensors
 
+WEIGHTS = f"{STEMS[0]}.safetensors"
 VERSION = "0.42.1"
 """Whose layout is read and written."""
 
@@ -69,11 +78,57 @@ def save_unet(network: UNet3D, folder: str | Path, dtype: torch.dtype | None = N
     Raises:
         ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
     """
-    folder = Path(folder)
     config, family = config_from_unet(network)
-    ours = {key: cast_weight(value, dtype, key) for key, value in network.state_dict().items()}
-    state = to_foreign(ours, entries(network, family))
-    write_safetensors(state, folder / f"{STEMS[0]}.safetensors", {"format": "pt"})
+    return _save(network, config, entries(network, family), Path(folder), dtype)
+
+
+def load_vae(folder: str | Path, variant: str | None = None) -> ImageVAE:
+    """An image VAE from a component folder, in eval mode; its weights are as stored.
+
+    Args:
+        folder: Holds ``config.json`` and the weights.
+        variant: Which weights, e.g. ``fp16``.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a setting, a key, a shape or a value is not as it has to be.
+    """
+    folder = Path(folder)
+    with torch.device("meta"):
+        vae = vae_from_config(read_config(folder), str(folder / CONFIG))
+    found, where = open_weights(folder, variant), str(folder)
+    weights = {name: found[key] for key, name in modern_names(found).items()}
+    fill(vae, ForeignWeights(weights, vae_entries(vae), where=where), where)
+    return vae
+
+
+def save_vae(vae: ImageVAE, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """The inverse of :func:`load_vae`: a component folder that diffusers itself loads.
+
+    Args:
+        vae: An image VAE.
+        folder: Made if need be.
+        dtype: Store floating-point weights in this type; as they are if None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
+    """
+    return _save(vae, config_from_vae(vae), vae_entries(vae), Path(folder), dtype)
+
+
+def _save(
+    module: nn.Module,
+    config: dict[str, Any],
+    places: list[Entry],
+    folder: Path,
+    dtype: torch.dtype | None,
+) -> Path:
+    """Weights, then the settings: a folder that has them is whole."""
+    ours = {key: cast_weight(value, dtype, key) for key, value in module.state_dict().items()}
+    write_safetensors(to_foreign(ours, places), folder / WEIGHTS, {"format": "pt"})
     text = json.dumps({**config, "_diffusers_version": VERSION}, indent=2) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
     return folder

@@ -1,0 +1,362 @@
+"""The VAE of latent diffusion on images, frame by frame, with a decoder that may look over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdm.autoencoder.latents import check_video
+from vdm.layers.attention import Attention
+from vdm.layers.frames import FrameConv, FrameUpsample
+from vdm.layers.norms import make_group_norm
+from vdm.layers.temporal import Learned, TemporalConv
+from vdm.types import Latents, Video
+from vdm.utils.config import configurable
+
+Volume = Float[Tensor, "b c t h w"]
+
+EPS = 1e-6  # of everything within frames
+EPS_IN_TIME = 1e-5
+
+
+class ResBlock(nn.Module):
+    """Two convolutions with a shortcut.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        num_groups: Groups of the normalisations.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm1 = make_group_norm(in_channels, num_groups, EPS)
+        self.conv1 = FrameConv(in_channels, channels)
+        self.norm2 = make_group_norm(channels, num_groups, EPS)
+        self.conv2 = FrameConv(channels, channels)
+        self.shortcut = (
+            nn.Identity() if in_channels == channels else FrameConv(in_channels, channels, 1)
+        )
+
+    def forward(self, x: Float[Tensor, "b c_in t h w"]) -> Volume:
+        """Transform the frames."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class ResBlockInTime(nn.Module):
+    """Two convolutions over time with a shortcut; statistics are those of all frames.
+
+    Args:
+        channels: Channels.
+        num_groups: Groups of the normalisations.
+    """
+
+    def __init__(self, channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm1 = make_group_norm(channels, num_groups, EPS_IN_TIME, "clip")
+        self.conv1 = TemporalConv(channels, channels)
+        self.norm2 = make_group_norm(channels, num_groups, EPS_IN_TIME, "clip")
+        self.conv2 = TemporalConv(channels, channels)
+
+    def forward(self, x: Volume) -> Volume:
+        """Couple the frames."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(h)))
+
+
+class SpatioTemporalResBlock(nn.Module):
+    """A block of every frame, then one over time, blended by one learned number.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        num_groups: Groups of the normalisations.
+
+    Source:
+        Blattmann et al. 2023, "Stable Video Diffusion", arXiv:2311.15127, appendix D.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.spatial = ResBlock(in_channels, channels, num_groups)
+        self.temporal = ResBlockInTime(channels, num_groups)
+        self.blend = Learned(initial=0.0, switched=True).make()
+
+    def forward(self, x: Float[Tensor, "b c_in t h w"]) -> Volume:
+        """Transform the frames and couple them."""
+        x = self.spatial(x)
+        return self.blend(x, self.temporal(x))
+
+
+class FrameAttention(nn.Module):
+    """One head of attention over the places of every frame, normalised before and added.
+
+    Args:
+        channels: Channels.
+        num_groups: Groups of the normalisation.
+    """
+
+    def __init__(self, channels: int, num_groups: int) -> None:
+        super().__init__()
+        self.norm = make_group_norm(channels, num_groups, EPS)
+        self.attention = Attention(channels, 1)
+
+    def forward(self, x: Volume) -> Volume:
+        """Let the places of every frame attend to each other."""
+        tokens = rearrange(self.norm(x), "b c t h w -> (b t) (h w) c")
+        mixed = self.attention(tokens)
+        b, _, t, h, w = x.shape
+        return x + rearrange(mixed, "(b t) (h w) c -> b c t h w", b=b, t=t, h=h, w=w)
+
+
+class Shrink(nn.Module):
+    """A strided convolution of frames that are padded below and on the right alone.
+
+    Args:
+        channels: Channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Volume) -> Float[Tensor, "b c t h_out w_out"]:
+        """Halve every frame."""
+        frames = F.pad(rearrange(x, "b c t h w -> (b t) c h w"), (0, 1, 0, 1))
+        return rearrange(self.conv(frames), "(b t) c h w -> b c t h w", b=len(x))
+
+
+class Enlarge(FrameUpsample):
+    """Twice as high and wide: pixels are repeated, then a convolution."""
+
+    def forward(self, x: Volume) -> Float[Tensor, "b c t h_out w_out"]:  # type: ignore[override]
+        """Double every frame."""
+        return super().forward(x, (2 * x.shape[3], 2 * x.shape[4]))
+
+
+class Level(nn.Module):
+    """Blocks of one size, and the way to the next one.
+
+    Args:
+        blocks: The blocks.
+        resize: The way to the next size; None at the end.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], resize: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.resize = resize
+
+    def forward(self, x: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:
+        """Transform a clip."""
+        for block in self.blocks:
+            x = block(x)
+        return x if self.resize is None else self.resize(x)
+
+
+class Encoder(nn.Module):
+    """From frames to moments: down, the middle, and out.
+
+    Args:
+        latent_channels: Channels of the latents; mean and log-variance have as many each.
+        widths: Channels of every level, from the finest.
+        depth: Blocks of every level.
+        num_groups: Groups of the normalisations.
+    """
+
+    def __init__(
+        self, latent_channels: int, widths: Sequence[int], depth: int, num_groups: int
+    ) -> None:
+        super().__init__()
+        self.embed = FrameConv(3, widths[0])
+        levels, width = [], widths[0]
+        for number, next_width in enumerate(widths):
+            blocks = []
+            for _ in range(depth):
+                blocks.append(ResBlock(width, next_width, num_groups))
+                width = next_width
+            levels.append(Level(blocks, Shrink(width) if number < len(widths) - 1 else None))
+        self.levels = nn.ModuleList(levels)
+        self.middle = nn.Sequential(
+            ResBlock(width, width, num_groups),
+            FrameAttention(width, num_groups),
+            ResBlock(width, width, num_groups),
+        )
+        self.norm = make_group_norm(width, num_groups, EPS)
+        self.conv = FrameConv(width, 2 * latent_channels)
+
+    def forward(self, video: Video) -> Float[Tensor, "b c t h w"]:
+        """Mean and log-variance, one behind the other."""
+        # Frames are then views of the clip.
+        x = self.embed(video.contiguous(memory_format=torch.channels_last_3d))
+        for level in self.levels:
+            x = level(x)
+        return self.conv(F.silu(self.norm(self.middle(x))))
+
+
+class Decoder(nn.Module):
+    """From latents to frames: the middle, up, and out; every block may look over time as well.
+
+    Args:
+        latent_channels: Channels of the latents.
+        widths: Channels of every level, from the finest.
+        depth: Blocks of every level; there is one more on the way up.
+        num_groups: Groups of the normalisations.
+        is_temporal: Whether blocks have a half that looks over time, and a last convolution does.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        widths: Sequence[int],
+        depth: int,
+        num_groups: int,
+        is_temporal: bool,
+    ) -> None:
+        super().__init__()
+        block = SpatioTemporalResBlock if is_temporal else ResBlock
+        width = widths[-1]
+        self.embed = FrameConv(latent_channels, width)
+        self.middle = nn.Sequential(
+            block(width, width, num_groups),
+            FrameAttention(width, num_groups),
+            block(width, width, num_groups),
+        )
+        levels = []
+        for number, next_width in reversed(list(enumerate(widths))):
+            blocks = []
+            for _ in range(depth + 1):
+                blocks.append(block(width, next_width, num_groups))
+                width = next_width
+            levels.append(Level(blocks, Enlarge(width) if number else None))
+        self.levels = nn.ModuleList(levels)
+        self.norm = make_group_norm(width, num_groups, EPS)
+        self.conv = FrameConv(width, 3)
+        self.conv_in_time = TemporalConv(3, 3) if is_temporal else None
+
+    def forward(self, raw: Latents) -> Video:
+        """Frames of latents."""
+        x = self.middle(self.embed(raw.contiguous(memory_format=torch.channels_last_3d)))
+        for level in self.levels:
+            x = level(x)
+        x = self.conv(F.silu(self.norm(x)))
+        return x if self.conv_in_time is None else self.conv_in_time(x)
+
+
+@configurable
+class ImageVAE(nn.Module):
+    """The VAE of Stable Diffusion, and of Stable Video Diffusion with its temporal decoder.
+
+    Args:
+        latent_channels: Channels of the latents.
+        widths: Channels of every level, from the finest.
+        depth: Blocks of every level of the encoder; the decoder has one more.
+        num_groups: Groups of the normalisations.
+        scale: What raw latents are multiplied by.
+        is_temporal: Whether the decoder looks over time. It then sees the frames that are decoded
+            together, so the size of the pieces changes the result.
+
+    Source:
+        Rombach et al. 2022, arXiv:2112.10752; the temporal decoder: Blattmann et al. 2023, "Stable
+        Video Diffusion", arXiv:2311.15127, appendix D.
+    """
+
+    is_causal = False
+
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        widths: Sequence[int] = (128, 256, 512, 512),
+        depth: int = 2,
+        num_groups: int = 32,
+        scale: float = 0.18215,
+        is_temporal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.latent_channels, self.scale, self.is_temporal = latent_channels, scale, is_temporal
+        self.is_chunk_exact = not is_temporal
+        side = 2 ** (len(widths) - 1)
+        self.strides = (1, side, side)
+        self.encoder = Encoder(latent_channels, widths, depth, num_groups)
+        self.to_moments = FrameConv(2 * latent_channels, 2 * latent_channels, 1)
+        # The temporal decoder takes latents as they are.
+        self.from_latents: nn.Module = nn.Identity()
+        if not is_temporal:
+            self.from_latents = FrameConv(latent_channels, latent_channels, 1)
+        self.decoder = Decoder(latent_channels, widths, depth, num_groups, is_temporal)
+
+    def encode_moments(self, video: Video) -> tuple[Latents, Latents]:
+        """Mean and log-variance of raw latents.
+
+        Raises:
+            ValueError: If the height or width is not a multiple of the stride.
+        """
+        check_video(video, self.strides)
+        mean, logvar = self.to_moments(self.encoder(video)).chunk(2, dim=1)
+        return mean, logvar.clamp(-30, 20)
+
+    def encode(
+        self, video: Video, sample: bool = False, generator: torch.Generator | None = None
+    ) -> Latents:
+        """Latents in the scale that networks are trained with.
+
+        Args:
+            video: Clips in [-1, 1], of any number of frames.
+            sample: Draw from the posterior instead of taking its mean.
+            generator: Where the draw comes from, made there in float32 and then moved.
+
+        Raises:
+            ValueError: If the height or width is not a multiple of the stride.
+        """
+        mean, logvar = self.encode_moments(video)
+        if sample:
+            device = mean.device if generator is None else generator.device
+            eps = torch.randn(mean.shape, generator=generator, dtype=torch.float32, device=device)
+            mean = mean + torch.exp(0.5 * logvar) * eps.to(mean)
+        return self.scale * mean
+
+    def decode_raw(self, raw: Latents, num_frames: int | None = None) -> Video:
+        """Clips from raw latents, cut to ``num_frames``."""
+        return self.decoder(self.from_latents(raw))[:, :, :num_frames]
+
+    def decode(
+        self, latents: Latents, num_frames: int | None = None, decode_frames: int | None = None
+    ) -> Video:
+        """Clips from latents.
+
+        Args:
+            latents: In the scale that networks are trained with.
+            num_frames: Frames to return; by default all.
+            decode_frames: Frames decoded at a time, all by default.
+
+        Returns:
+            Clips, nominally in [-1, 1], not clamped.
+
+        Raises:
+            ValueError: If the latents have another number of channels, there are fewer frames than
+                asked for, or no frame is decoded at a time.
+        """
+        if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
+            raise ValueError(
+                f"got latents {tuple(latents.shape)}, expected (b, {self.latent_channels}, t, h, w)"
+            )
+        length = latents.shape[2]
+        for name, value, most in (
+            ("num_frames", num_frames, length),
+            ("decode_frames", decode_frames, math.inf),
+        ):
+            if value is not None and not 1 <= value <= most:
+                raise ValueError(f"got {name}={value}, expected 1 to {most} for these latents")
+        chunks = (latents / self.scale).split(decode_frames or length, dim=2)
+        return torch.cat([self.decode_raw(chunk) for chunk in chunks], dim=2)[:, :, :num_frames]
+
+    def reconstruct(self, video: Video) -> Video:
+        """Encode and decode."""
+        return self.decode(self.encode(video))

@@ -1,0 +1,56 @@
+"""Layers that see one frame at a time: what image networks are made of, on video."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Volume = Float[Tensor, "b c t h w"]
+
+
+class FrameConv(nn.Conv2d):
+    """A 2D convolution of every frame; the size is kept, or divided by the stride and rounded up.
+
+    Channels-last video stays so, and its frames are a view of it.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Odd size.
+        stride: In space.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
+
+    def close(self) -> None:
+        """Start at zero."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, input: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:
+        """Convolve every frame."""
+        frames = rearrange(input, "b c t h w -> (b t) c h w")
+        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=len(input))
+
+
+class FrameUpsample(nn.Module):
+    """Repeat pixels up to a given size, then a convolution of every frame.
+
+    Args:
+        channels: Channels of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = FrameConv(channels, channels)
+
+    def forward(self, x: Volume, size: tuple[int, int]) -> Float[Tensor, "b c t h_out w_out"]:
+        """Enlarge every frame to the size of the skip that it will meet; sizes may be odd."""
+        frames = rearrange(x, "b c t h w -> (b t) c h w")
+        frames = F.interpolate(frames, size=size, mode="nearest")
+        return self.conv(rearrange(frames, "(b t) c h w -> b c t h w", b=len(x)))
