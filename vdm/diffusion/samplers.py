@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
+from vdm.diffusion.time_grids import constant_stride
 from vdm.types import Denoise
 
 Grid = Float[Tensor, " points"]
@@ -213,6 +214,34 @@ def ddim(
             x = x + b.sigma * math.sqrt(fresh) * draw(x)
         walk.report(x)
     return x.to(walk.dtype)
+
+
+def ddim_constant_stride(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Deterministic DDIM on a table of 1000 entries, with steps of 1000 // n entries on any grid.
+
+    So published pictures of models were made whose grid is not a leading one.
+
+    Args:
+        denoise: The denoiser.
+        schedule: The noise schedule.
+        x: Noise at ``times[0]``.
+        times: Decreasing times.
+        noise: Not used.
+        callback: Told of every step.
+
+    Source:
+        The DDIM scheduler of diffusers; see ``time_grids.constant_stride``.
+    """
+    next_times = constant_stride(times, ends_clean=float(times[-1]) == 0)
+    return ddim(denoise, schedule, x, times, next_times=next_times, callback=callback)
 
 
 def ancestral(

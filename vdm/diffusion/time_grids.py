@@ -126,7 +126,11 @@ def _check_entries(timesteps: list[float], num_timesteps: int) -> None:
 
 
 def leading(
-    num_steps: int, num_timesteps: int = 1000, offset: int = 1, ends_clean: bool = True
+    num_steps: int,
+    num_timesteps: int = 1000,
+    offset: int = 1,
+    ends_clean: bool = True,
+    spare: int = 0,
 ) -> Grid:
     """Entries ``0, s, 2s, ...`` plus ``offset``, where ``s = num_timesteps // num_steps``.
 
@@ -135,6 +139,7 @@ def leading(
         num_timesteps: Entries of the table.
         offset: Added to every entry: 1 in Stable Diffusion.
         ends_clean: As for :func:`from_timesteps`.
+        spare: Steps planned for but left out at the end: 1 in published multistep samplers.
 
     Raises:
         ValueError: If the offset leads out of the table, as 1 does with a step for every entry.
@@ -142,9 +147,10 @@ def leading(
     Source:
         Lin et al. 2023, arXiv:2305.08891, table 2.
     """
-    _check_steps_of_table(num_steps, num_timesteps)
-    stride = num_timesteps // num_steps
-    timesteps = [k * stride + offset for k in reversed(range(num_steps))]
+    planned = num_steps + spare
+    _check_steps_of_table(planned, num_timesteps)
+    stride = num_timesteps // planned
+    timesteps = [k * stride + offset for k in reversed(range(spare, planned))]
     return from_timesteps(timesteps, num_timesteps, ends_clean)
 
 
@@ -165,20 +171,24 @@ def trailing(num_steps: int, num_timesteps: int = 1000, ends_clean: bool = True)
     return from_timesteps(timesteps, num_timesteps, ends_clean)
 
 
-def linspace(num_steps: int, num_timesteps: int = 1000, ends_clean: bool = True) -> Grid:
+def linspace(
+    num_steps: int, num_timesteps: int = 1000, ends_clean: bool = True, spare: int = 0
+) -> Grid:
     """Equally spaced entries including the last and the first.
 
     Args:
         num_steps: Steps.
         num_timesteps: Entries of the table.
         ends_clean: As for :func:`from_timesteps`; if not, a last step from 0 to 0 changes nothing.
+        spare: As for :func:`leading`.
 
     Source:
         Lin et al. 2023, arXiv:2305.08891, table 2.
     """
-    _check_steps_of_table(num_steps, num_timesteps)
-    timesteps = torch.linspace(num_timesteps - 1, 0, num_steps, dtype=torch.float64).round()
-    return from_timesteps(timesteps, num_timesteps, ends_clean)
+    planned = num_steps + spare
+    _check_steps_of_table(planned, num_timesteps)
+    timesteps = torch.linspace(num_timesteps - 1, 0, planned, dtype=torch.float64).round()
+    return from_timesteps(timesteps[:num_steps], num_timesteps, ends_clean)
 
 
 def constant_stride(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,13 @@ from torch import nn
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights
-from vdm.pretrained.diffusers_files import CONFIG
+from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
+from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
 from vdm.utils.config import describe
-
-
-@dataclass(frozen=True)
-class SamplingRules:
-    """How a network's output becomes a sample.
-
-    Args:
-        schedule: Noise schedule.
-        target: What the network predicts.
-        preconditioning: How its input and output are scaled.
-        time_grid: Name of the published time grid.
-        time_grid_args: Its arguments.
-        sampler: Name of the published sampler.
-    """
-
-    schedule: Any
-    target: Any
-    preconditioning: Any
-    time_grid: str
-    time_grid_args: dict[str, float]
-    sampler: str
 
 
 def load_network(folder: str | Path) -> nn.Module:
@@ -66,10 +45,16 @@ def load_autoencoder(folder: str | Path) -> nn.Module:
 def load_schedule(folder: str | Path) -> SamplingRules:
     """The schedule, target and preconditioning of a model, and its published time grid and sampler.
 
+    Args:
+        folder: A model, or the scheduler of one in diffusers' layout.
+
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the model has no schedule.
+        ValueError: If the model has no schedule, or a setting asks for what ours cannot do.
     """
+    path = locate(folder)
+    if (path / SCHEDULER_CONFIG).is_file():
+        return rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
     parts = _read(folder, ())
     if parts.schedule is None:
         raise ValueError(f"{folder}: the model has no schedule")

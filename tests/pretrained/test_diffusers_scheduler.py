@@ -1,0 +1,151 @@
+"""diffusers' schedulers, by their settings: the same tables and the same timesteps."""
+
+import inspect
+import json
+
+import diffusers
+import pytest
+import torch
+
+from vdm.diffusion import samplers, time_grids
+from vdm.diffusion.preconditioning import SVDPreconditioning
+from vdm.diffusion.schedules import EDM
+from vdm.diffusion.shifted_schedules import ZeroTerminalSNR
+from vdm.diffusion.targets import X0, Eps, V
+from vdm.pretrained import load_schedule
+from vdm.pretrained.diffusers_scheduler import rules_from_config
+
+SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+MODELSCOPE = SD | {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+ANIMATEDIFF = SD | {
+    "beta_schedule": "linear",
+    "clip_sample": False,
+    "timestep_spacing": "linspace",
+    "steps_offset": 1,
+}
+SVD = SD | {
+    "prediction_type": "v_prediction",
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "timestep_type": "continuous",
+    "use_karras_sigmas": True,
+}
+CASES = {
+    "modelscope": ("DDIMScheduler", MODELSCOPE, "ddim"),
+    "animatediff": ("DDIMScheduler", ANIMATEDIFF, "ddim_constant_stride"),
+    "trailing": (
+        "DDIMScheduler",
+        SD | {"clip_sample": False, "timestep_spacing": "trailing"},
+        "ddim_constant_stride",
+    ),
+    "animatelcm": (
+        "LCMScheduler",
+        {"beta_schedule": "linear", "original_inference_steps": 100},
+        "lcm",
+    ),
+    "lcm": ("LCMScheduler", {}, "lcm"),
+    "multistep": ("DPMSolverMultistepScheduler", SD, "dpmpp_2m"),
+    "multistep leading": (
+        "DPMSolverMultistepScheduler",
+        SD | {"timestep_spacing": "leading", "steps_offset": 1},
+        "dpmpp_2m",
+    ),
+    "stochastic": (
+        "DPMSolverMultistepScheduler",
+        SD | {"algorithm_type": "sde-dpmsolver++", "timestep_spacing": "trailing"},
+        "dpmpp_2m_sde",
+    ),
+    "unipc": ("UniPCMultistepScheduler", SD, "unipc"),
+    "euler": ("EulerDiscreteScheduler", SD | {"timestep_spacing": "trailing"}, "euler"),
+    "ancestral": (
+        "EulerAncestralDiscreteScheduler",
+        SD | {"timestep_spacing": "leading", "steps_offset": 1},
+        "ancestral",
+    ),
+    "ddpm": ("DDPMScheduler", SD | {"clip_sample": False}, "ancestral"),
+}
+
+
+def grid_of(rules, steps):
+    make = getattr(time_grids, rules.time_grid)
+    needs = "schedule" in inspect.signature(make).parameters
+    return make(steps, **({"schedule": rules.schedule} if needs else {}), **rules.time_grid_args)
+
+
+@pytest.mark.parametrize("steps", [4, 20])
+@pytest.mark.parametrize("name", CASES)
+def test_timesteps_and_tables_agree(name, steps):
+    cls, config, sampler = CASES[name]
+    theirs = getattr(diffusers, cls)(**config)
+    theirs.set_timesteps(steps)
+    rules = rules_from_config({**theirs.config, "_class_name": cls})
+    grid = grid_of(rules, steps)
+    ours = rules.preconditioning.c_noise(rules.schedule, grid[:-1])
+    torch.testing.assert_close(ours, theirs.timesteps.double(), rtol=0, atol=1e-6)
+    entries = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
+    alphas = rules.schedule.alpha(entries) ** 2
+    torch.testing.assert_close(alphas, theirs.alphas_cumprod.double(), rtol=1e-4, atol=1e-9)
+    assert rules.sampler == sampler
+    assert hasattr(samplers, sampler)
+
+
+def test_stable_video_diffusion_has_noise_levels_without_a_table():
+    theirs = diffusers.EulerDiscreteScheduler(**SVD)
+    theirs.set_timesteps(25)
+    rules = rules_from_config({**theirs.config, "_class_name": "EulerDiscreteScheduler"})
+    grid = grid_of(rules, 25)
+    assert (rules.schedule, rules.target) == (EDM(700.0), X0())
+    assert rules.preconditioning == SVDPreconditioning()
+    torch.testing.assert_close(rules.schedule.sigma(grid).float(), theirs.sigmas, rtol=1e-5, atol=0)
+    told = rules.preconditioning.c_noise(rules.schedule, grid[:-1])
+    torch.testing.assert_close(told.float(), theirs.timesteps, rtol=0, atol=1e-5)
+
+
+def test_targets_and_a_table_without_signal_at_the_end():
+    config = {"_class_name": "DDIMScheduler", "clip_sample": False}
+    assert rules_from_config(config).target == Eps()
+    zero = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    rules = rules_from_config(config | zero)
+    assert rules.target == V()
+    assert isinstance(rules.schedule, ZeroTerminalSNR)
+    assert float(rules.schedule.alpha(torch.ones(()))) == 0
+
+
+def test_a_scheduler_folder_is_read(tmp_path):
+    diffusers.DDIMScheduler(**MODELSCOPE).save_pretrained(tmp_path)
+    rules = load_schedule(tmp_path)
+    assert rules.time_grid == "leading"
+    assert rules.time_grid_args == {"num_timesteps": 1000, "offset": 1, "ends_clean": False}
+    (tmp_path / "scheduler_config.json").write_text(json.dumps([]))
+    with pytest.raises(ValueError, match="got list, expected a JSON object"):
+        load_schedule(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"_class_name": "PNDMScheduler"}, "got class PNDMScheduler, expected one of DDIMS"),
+        ({}, "got clip_sample=True, expected False"),
+        (MODELSCOPE | {"beta_schedule": "cosine"}, "got beta_schedule='cosine', expected one of"),
+        (MODELSCOPE | {"prediction_type": "flow"}, "got prediction_type='flow', expected one of"),
+        (MODELSCOPE | {"timestep_spacing": "log"}, "expected leading, trailing or linspace"),
+        (MODELSCOPE | {"oars": 2}, "got oars=2, which nothing reads"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "deis"},
+            r"got algorithm_type='deis', expected dpmsolver\+\+ or sde-dpmsolver",
+        ),
+        (
+            {"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True},
+            "got use_karras_sigmas=True, expected False",
+        ),
+        (
+            {"_class_name": "EulerDiscreteScheduler"} | SVD | {"sigma_max": None},
+            "got no sigma_min or sigma_max",
+        ),
+    ],
+)
+def test_settings_that_ours_cannot_have_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        rules_from_config({"_class_name": "DDIMScheduler"} | config)

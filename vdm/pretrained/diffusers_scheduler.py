@@ -1,0 +1,231 @@
+"""diffusers' ``scheduler_config.json`` as schedule, target, time grid and sampler of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vdm.diffusion.discrete_schedules import BetaSpacing, DDPMTable
+from vdm.diffusion.preconditioning import DiscreteTimesteps, Preconditioning, SVDPreconditioning
+from vdm.diffusion.schedules import EDM, NoiseSchedule
+from vdm.diffusion.shifted_schedules import ZeroTerminalSNR
+from vdm.diffusion.targets import X0, Eps, Target, V
+from vdm.pretrained.diffusers_settings import ForeignConfig
+
+SCHEDULER_CONFIG = "scheduler_config.json"
+TARGETS: dict[str, Target] = {"epsilon": Eps(), "v_prediction": V(), "sample": X0()}
+BETAS: dict[str, BetaSpacing] = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "squaredcos_cap_v2": "squaredcos",
+}
+BETAS_OF_CLASSES = {"LCMScheduler": (0.00085, 0.012, "scaled_linear")}
+"""Where a file does not say them; those of DDPM for all others."""
+
+
+@dataclass(frozen=True)
+class SamplingRules:
+    """How a network's output becomes a sample.
+
+    Args:
+        schedule: Noise schedule.
+        target: What the network predicts.
+        preconditioning: How its input and output are scaled.
+        time_grid: Name of the published time grid.
+        time_grid_args: Its arguments.
+        sampler: Name of the published sampler.
+    """
+
+    schedule: Any
+    target: Any
+    preconditioning: Any
+    time_grid: str
+    time_grid_args: dict[str, float]
+    sampler: str
+
+
+def rules_from_config(data: Mapping[str, Any], where: str = SCHEDULER_CONFIG) -> SamplingRules:
+    """The sampling rules that a scheduler stands for.
+
+    Args:
+        data: What ``scheduler_config.json`` holds.
+        where: The file, for messages.
+
+    Raises:
+        ValueError: If the class is unknown, or a setting asks for what ours cannot do.
+    """
+    kind = str(data.get("_class_name"))
+    if kind not in BUILDERS:
+        raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(BUILDERS)}")
+    config = ForeignConfig(data, where)
+    config.take("skip_prk_steps", None)  # of a scheduler that the file was once written for
+    rules = BUILDERS[kind](config)
+    config.close()
+    return rules
+
+
+def _ddim(config: ForeignConfig) -> SamplingRules:
+    _check_clipping(config, True)
+    ends_clean = config.take("set_alpha_to_one", True)
+    name, arguments = _grid(config, "leading", ends_clean=ends_clean)
+    sampler = "ddim" if name == "leading" else "ddim_constant_stride"
+    return SamplingRules(*_table(config), name, arguments, sampler)
+
+
+def _euler(config: ForeignConfig) -> SamplingRules:
+    config.expect(
+        interpolation_type="linear",
+        use_exponential_sigmas=False,
+        use_beta_sigmas=False,
+        final_sigmas_type="zero",
+    )
+    is_continuous = config.take("timestep_type", "discrete") == "continuous"
+    config.expect(use_karras_sigmas=is_continuous)
+    low, high = config.take("sigma_min", None), config.take("sigma_max", None)
+    if not is_continuous:
+        name, arguments = _grid(config, "linspace")
+        return SamplingRules(*_table(config), name, arguments, "euler")
+    if low is None or high is None:
+        raise ValueError(f"{config.where}: got no sigma_min or sigma_max, expected both")
+    config.expect(prediction_type="v_prediction")
+    for name in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule"):
+        config.take(name, None)  # of the table, which is not used here
+    for name in ("timestep_spacing", "steps_offset", "clip_sample", "set_alpha_to_one"):
+        config.take(name, None)
+    config.expect(trained_betas=None, rescale_betas_zero_snr=False)
+    levels = {"sigma_min": low, "sigma_max": high}
+    return SamplingRules(EDM(high), X0(), SVDPreconditioning(), "karras", levels, "euler")
+
+
+def _euler_ancestral(config: ForeignConfig) -> SamplingRules:
+    name, arguments = _grid(config, "linspace")
+    return SamplingRules(*_table(config), name, arguments, "ancestral")
+
+
+def _ddpm(config: ForeignConfig) -> SamplingRules:
+    _check_clipping(config, True)
+    config.expect(variance_type="fixed_small")
+    name, arguments = _grid(config, "leading")
+    return SamplingRules(*_table(config), name, arguments, "ancestral")
+
+
+def _lcm(config: ForeignConfig) -> SamplingRules:
+    _check_clipping(config, False)
+    config.expect(timestep_scaling=10.0)
+    for name in ("timestep_spacing", "steps_offset", "set_alpha_to_one"):
+        config.take(name, None)  # nothing reads them there either: the last step ends clean
+    arguments = {"original_steps": config.take("original_inference_steps", 50)}
+    return SamplingRules(*_table(config), "lcm", arguments, "lcm")
+
+
+def _multistep(config: ForeignConfig) -> SamplingRules:
+    config.expect(
+        solver_type="midpoint",
+        euler_at_final=False,
+        use_lu_lambdas=False,
+        variance_type=None,
+    )
+    config.take("lambda_min_clipped", None)  # minus infinity, or below every level of a table
+    kind = config.take("algorithm_type", "dpmsolver++")
+    samplers = {"dpmsolver++": "dpmpp_2m", "sde-dpmsolver++": "dpmpp_2m_sde"}
+    if kind not in samplers:
+        raise ValueError(
+            f"{config.where}: got algorithm_type={kind!r}, expected {' or '.join(samplers)}"
+        )
+    return _solver(config, samplers[kind])
+
+
+def _unipc(config: ForeignConfig) -> SamplingRules:
+    config.expect(
+        predict_x0=True,
+        solver_type="bh2",
+        disable_corrector=[],
+        solver_p=None,
+        sigma_min=None,
+        sigma_max=None,
+        shift_terminal=None,
+    )
+    return _solver(config, "unipc")
+
+
+def _solver(config: ForeignConfig, sampler: str) -> SamplingRules:
+    """What multistep solvers have in common."""
+    _check_clipping(config, False)
+    config.expect(
+        solver_order=2,
+        lower_order_final=True,
+        use_karras_sigmas=False,
+        use_exponential_sigmas=False,
+        use_beta_sigmas=False,
+        use_flow_sigmas=False,
+        use_dynamic_shifting=False,
+        final_sigmas_type="zero",
+    )
+    for name in ("flow_shift", "time_shift_type"):
+        config.take(name, None)  # of flows
+    name, arguments = _grid(config, "linspace", spare=1)
+    return SamplingRules(*_table(config), name, arguments, sampler)
+
+
+BUILDERS = {
+    "DDIMScheduler": _ddim,
+    "EulerDiscreteScheduler": _euler,
+    "EulerAncestralDiscreteScheduler": _euler_ancestral,
+    "DDPMScheduler": _ddpm,
+    "LCMScheduler": _lcm,
+    "DPMSolverMultistepScheduler": _multistep,
+    "UniPCMultistepScheduler": _unipc,
+}
+
+
+def _check_clipping(config: ForeignConfig, by_default: bool) -> None:
+    """Latents are never clipped here."""
+    if config.take("clip_sample", by_default):
+        raise ValueError(f"{config.where}: got clip_sample=True, expected False")
+    config.expect(thresholding=False)
+    for name in ("dynamic_thresholding_ratio", "sample_max_value", "clip_sample_range"):
+        config.take(name, None)
+
+
+def _table(config: ForeignConfig) -> tuple[NoiseSchedule, Target, Preconditioning]:
+    """Schedule, target and preconditioning of networks that are told an index."""
+    usual = BETAS_OF_CLASSES.get(str(config.data["_class_name"]), (0.0001, 0.02, "linear"))
+    start, end = config.take("beta_start", usual[0]), config.take("beta_end", usual[1])
+    count = config.take("num_train_timesteps", 1000)
+    config.expect(trained_betas=None)
+    kind = config.take("beta_schedule", usual[2])
+    if kind not in BETAS:
+        raise ValueError(
+            f"{config.where}: got beta_schedule={kind!r}, expected one of {', '.join(BETAS)}"
+        )
+    schedule: NoiseSchedule = DDPMTable(BETAS[kind], start, end, count)
+    if config.take("rescale_betas_zero_snr", False):
+        schedule = ZeroTerminalSNR(schedule)
+    prediction = config.take("prediction_type", "epsilon")
+    if prediction not in TARGETS:
+        raise ValueError(
+            f"{config.where}: got prediction_type={prediction!r}, expected one of "
+            f"{', '.join(TARGETS)}"
+        )
+    return schedule, TARGETS[prediction], DiscreteTimesteps(count)
+
+
+def _grid(
+    config: ForeignConfig, usual: str, ends_clean: bool = True, spare: int = 0
+) -> tuple[str, dict[str, float]]:
+    """Name and arguments of the time grid."""
+    name = config.take("timestep_spacing", usual)
+    arguments: dict[str, float] = {"num_timesteps": config.take("num_train_timesteps", 1000)}
+    offset = config.take("steps_offset", 0)
+    if not ends_clean:
+        arguments["ends_clean"] = False
+    if name == "leading":
+        arguments["offset"] = offset
+    elif name not in ("trailing", "linspace"):
+        raise ValueError(
+            f"{config.where}: got timestep_spacing={name!r}, expected leading, trailing or linspace"
+        )
+    if spare and name != "trailing":
+        arguments["spare"] = spare
+    return name, arguments
