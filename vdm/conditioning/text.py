@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -27,8 +27,16 @@ class TextStates(NamedTuple):
     """What a text encoder hands to a network: the fields of the same names of ``Conditioning``."""
 
     text: Float[Tensor, "b n d"]
-    text_mask: Float[Tensor, "b n"]
+    text_mask: Float[Tensor, "b n"] | None
+    """None where all tokens are read."""
     pooled_text: Float[Tensor, "b d"]
+
+
+def read_by(network: nn.Module, states: Any) -> dict[str, Tensor]:
+    """Of what an encoder gives, a named tuple of fields, those that a network reads."""
+    found = {name: value for name, value in states._asdict().items() if value is not None}
+    reads = getattr(network, "reads", set(found))
+    return {name: value for name, value in found.items() if name in reads}
 
 
 class WordTokenizer:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.conditioning.text import read_by
 from vdm.diffusion import guidance, samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
 from vdm.pipelines import inputs
@@ -332,9 +333,8 @@ class Generator:
             return {}
         texts = [prompt or ""] if isinstance(prompt, str | None) else list(prompt)
         with self._working("text_encoder"):
-            states = self.text_encoder.encode(texts)._asdict()
-        reads = getattr(self.network, "reads", set(states))
-        return {name: value for name, value in states.items() if name in reads}
+            states = self.text_encoder.encode(texts)
+        return read_by(self.network, states)
 
     def _no_label(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The label that says nothing, if labels are given."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm.autoencoder.image_vae import ImageVAE
+from vdm.conditioning.clip_text import ClipTextEncoder, read_tokenizer
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_files import CONFIG, STEMS, open_weights, read_config
 from vdm.pretrained.diffusers_unet import entries, tables
@@ -117,6 +118,32 @@ def save_vae(vae: ImageVAE, folder: str | Path, dtype: torch.dtype | None = None
         ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
     """
     return _save(vae, config_from_vae(vae), vae_entries(vae), Path(folder), dtype)
+
+
+def load_clip_text(folder: str | Path, tokenizer: str | Path) -> ClipTextEncoder:
+    """CLIP's text transformer from a component folder, and its tokenizer from another.
+
+    Args:
+        folder: Holds ``config.json`` and the weights.
+        tokenizer: Holds the tokenizer's files.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If it is of another class, or a key, a shape or a value is not as it has to be.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    kind = config.get("model_type")
+    if kind not in ("clip_text_model", "clip"):
+        raise ValueError(f"{folder / CONFIG}: got model_type={kind!r}, expected 'clip_text_model'")
+    words = read_tokenizer(Path(tokenizer))
+    with torch.device("meta"):
+        encoder = ClipTextEncoder(config, words)
+    prefix, where = "text_model.", str(folder)  # of files from before transformers 5
+    found = {key.removeprefix(prefix): value for key, value in open_weights(folder).items()}
+    places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
+    fill(encoder, ForeignWeights(found, places, ["embeddings.position_ids"], where), where)
+    return encoder
 
 
 def _save(

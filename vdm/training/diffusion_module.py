@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vdm.conditioning.dropout import ConditionDropout
 from vdm.conditioning.frames import GivenFrames, given_mask
+from vdm.conditioning.text import read_by
 from vdm.diffusion.losses import DenoisingLoss
 from vdm.models.regions import compile_regions
 from vdm.pretrained.parts import Defaults, Parts
@@ -219,9 +220,7 @@ class DiffusionModule(TrainingModule):
         batch = batch or {}
         fields: dict[str, Tensor] = {}
         if self.text_encoder is not None:
-            states = self.text_encoder(prompts)._asdict()
-            reads = getattr(self.network, "reads", set(states))
-            fields |= {name: value for name, value in states.items() if name in reads}
+            fields |= read_by(self.network, self.text_encoder(prompts))
         if "fps" in batch and "fps" in getattr(self.network, "reads", ()):
             fields["fps"] = batch["fps"]
         if self.frames is not None:
