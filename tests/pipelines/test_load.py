@@ -79,7 +79,7 @@ def test_compiling_compiles_the_blocks_of_the_network(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"motion": "adapter"}, "motion='adapter', expected None: motion is for an image model"),
+        ({"motion": "mm"}, "motion='mm', expected None: motion is for an image model, and"),
         ({"quantize": "int8"}, "quantize='int8', expected None"),
         ({"profile": "original"}, "profile='original'"),
         ({"offload": "disk"}, "offload='disk', expected 'cpu' or None"),

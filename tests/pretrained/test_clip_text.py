@@ -5,46 +5,26 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from tests.models.unet3d_oracles import relative_error
+from tests.pretrained.tiny_clip import LENGTH, make_text_encoder, make_tokenizer
 from vdm.pretrained.diffusers_folder import load_clip_text
 from vdm.utils.config import build, describe
 
 TEXTS = ["a cat", "", "dogs run"]
-LENGTH = 14
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
-    """A tokenizer of letters and of a few merges."""
     folder = tmp_path_factory.mktemp("words")
-    letters = [chr(code) for code in range(97, 123)]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "ca", "cat</w>"]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: k for k, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
-    CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
+    make_tokenizer(folder)
     return folder
 
 
 @pytest.fixture
 def theirs(words, tmp_path):
-    torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(words)
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=LENGTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model = CLIPTextModel(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+    model = make_text_encoder(CLIPTokenizer.from_pretrained(words))
     model.save_pretrained(tmp_path)
     return model
 

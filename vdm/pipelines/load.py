@@ -35,12 +35,13 @@ def load(
     """Load a model that generates.
 
     Args:
-        source: A bundled name, a model folder or one of a cascade, a run's folder or
-            ``final.safetensors``, or a Lightning ``.ckpt`` of ours. Averaged weights are preferred.
+        source: A bundled name, a model folder of ours or in diffusers' layout, a cascade's, a run's
+            folder or ``final.safetensors``, or a Lightning ``.ckpt`` of ours. Averaged weights are
+            preferred.
         dtype: Number format to compute in, e.g. ``"bfloat16"``; float32 by default, whatever the
             files store.
         device: Where to compute; torch's default device if None.
-        motion: A motion adapter, for image models.
+        motion: Folder of a motion adapter, for image models.
         profile: Whose numerics, for imported models whose references disagree.
         offload: ``"cpu"`` keeps weights there and moves each part to the device while it works.
         quantize: A quantised weight format, for imported models.
@@ -59,17 +60,15 @@ def load(
         name, cards = read_cascade(source)
         models = _read_stages(locate(source), [card.model for card in cards])
     else:
-        models = {"": read(source)}
+        models = {"": read(source, motion=motion, profile=profile)}
         name = models[""].name
-    _refuse(name, motion=motion, quantize=quantize)
-    if profile != "diffusers":
-        raise ValueError(
-            f"got profile={profile!r}: {name} has no reference to differ from, "
-            "expected the default 'diffusers'"
-        )
+    _refuse(name, quantize=quantize)
+    if cards:
+        _refuse(name, motion=motion)
     generators = {}
     for place, parts in models.items():
-        made = Generator(parts, dtype=parse_dtype(dtype), device=device, offload=offload)
+        number = parse_dtype(dtype) or torch.float32
+        made = Generator(parts, dtype=number, device=device, offload=offload)
         if attention is not None:
             set_attention(made.network, attention)
         if compile:

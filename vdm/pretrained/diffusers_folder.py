@@ -16,7 +16,7 @@ from vdm.conditioning.clip_text import ClipTextEncoder, read_tokenizer
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_files import CONFIG, STEMS, open_weights, read_config
 from vdm.pretrained.diffusers_unet import entries, tables
-from vdm.pretrained.diffusers_unet_config import Profile, config_from_unet, unet_from_config
+from vdm.pretrained.diffusers_unet_config import config_from_unet, unet_from_config
 from vdm.pretrained.diffusers_vae import (
     config_from_vae,
     modern_names,
@@ -36,7 +36,7 @@ def load_unet(
     folder: str | Path,
     motion: str | Path | None = None,
     variant: str | None = None,
-    profile: Profile = "diffusers",
+    profile: str = "diffusers",
 ) -> UNet3D:
     """A U-Net from a component folder, in eval mode; its weights are those of the files, as stored.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 
@@ -23,7 +23,7 @@ def unet_from_config(
     data: Mapping[str, Any],
     where: str = "config.json",
     motion: Mapping[str, Any] | None = None,
-    profile: Profile = "diffusers",
+    profile: str = "diffusers",
 ) -> tuple[UNet3D, Family]:
     """A U-Net with random weights, and the family that its files belong to.
 
@@ -36,17 +36,19 @@ def unet_from_config(
     Raises:
         ValueError: If the class is unknown, or a setting asks for what ours cannot do.
     """
+    if profile not in get_args(Profile):
+        raise ValueError(f"got profile={profile!r}, expected one of {', '.join(get_args(Profile))}")
     kind = str(data.get("_class_name"))
     if kind not in BUILDERS:
         expected = ", ".join(BUILDERS)
         raise ValueError(f"{where}: got class {kind}, expected one of {expected}")
     if motion is not None and kind != "UNet2DConditionModel":
         raise ValueError(f"{where}: got a motion adapter for {kind}, expected an image model")
-    config = ForeignConfig(data, where)
+    config, whose = ForeignConfig(data, where), cast("Profile", profile)
     if motion is not None:
-        built = _animated(config, ForeignConfig(motion, "motion adapter"), profile)
+        built = _animated(config, ForeignConfig(motion, "motion adapter"), whose)
     else:
-        built = BUILDERS[kind](config, profile)
+        built = BUILDERS[kind](config, whose)
     config.close()
     return built
 

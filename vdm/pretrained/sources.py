@@ -6,10 +6,11 @@ import difflib
 from pathlib import Path
 
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
+from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
 from vdm.pretrained.parts import Parts
 
-DIFFUSERS_FILES = ("model_index.json", "config.json", "scheduler_config.json")
+PART_FILES = ("config.json", "scheduler_config.json")
 
 
 def bundled() -> list[str]:
@@ -23,19 +24,39 @@ def locate(source: str | Path) -> Path:
     return BUNDLED / source if is_name else Path(source)
 
 
-def read(source: str | Path, weights: Weights = "ema") -> Parts:
+def read(
+    source: str | Path,
+    weights: Weights = "ema",
+    motion: str | Path | None = None,
+    profile: str = "diffusers",
+) -> Parts:
     """A model, whatever it is stored as.
 
     Args:
-        source: A bundled name, a model folder, a run's folder or ``final.safetensors``, or a
-            Lightning ``.ckpt`` of ours.
+        source: A bundled name, a model folder of ours or in diffusers' layout, a run's folder or
+            ``final.safetensors``, or a Lightning ``.ckpt`` of ours.
         weights: Which weights of a training run: the averaged ones, or those of the last step.
+        motion: Folder of a motion adapter, for an image model in diffusers' layout.
+        profile: Whose numerics, for models whose references disagree.
 
     Raises:
         FileNotFoundError: If a path leads nowhere.
-        ValueError: If the name is unknown or the file cannot be read as a model.
+        ValueError: If the name is unknown, the file cannot be read as a model, or an argument does
+            not apply to it.
     """
     path = locate(source)
+    if is_pipeline(path):
+        return read_pipeline(path, motion, profile)
+    if motion is not None:
+        raise ValueError(
+            f"got motion={str(motion)!r}, expected None: motion is for an image model, and "
+            f"{source} is none"
+        )
+    if profile != "diffusers":
+        raise ValueError(
+            f"got profile={profile!r}: {source} has no reference to differ from, "
+            "expected the default 'diffusers'"
+        )
     if path.is_dir():
         return _read_directory(path, weights)
     if not path.exists():
@@ -54,10 +75,8 @@ def _read_directory(path: Path, weights: Weights) -> Parts:
         return read_folder(path)
     if (path / "final.safetensors").is_file():
         return read_final(path / "final.safetensors", weights)
-    if found := [name for name in DIFFUSERS_FILES if (path / name).is_file()]:
-        raise ValueError(
-            f"{path}: a diffusers folder ({found[0]}) of a model without adapter; expected {CARD}"
-        )
+    if found := [name for name in PART_FILES if (path / name).is_file()]:
+        raise ValueError(f"{path}: a part of a model ({found[0]}); expected {CARD} or {INDEX}")
     raise ValueError(f"{path}: holds neither {CARD} nor final.safetensors")
 
 

@@ -1,0 +1,115 @@
+"""Whole models in diffusers' layout: ``model_index.json`` and a folder for every part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vdm.pretrained.diffusers_files import CONFIG, read_config
+from vdm.pretrained.diffusers_folder import load_clip_text, load_unet, load_vae
+from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
+from vdm.pretrained.parts import Defaults, Envelope, Parts
+
+INDEX = "model_index.json"
+IMAGE = "StableDiffusionPipeline"
+DEFAULTS = {
+    "TextToVideoSDPipeline": Defaults(16, 8.0, 256, 256, 50, 9.0),
+    "AnimateDiffPipeline": Defaults(16, 8.0, 512, 512, 50, 7.5),
+    IMAGE: Defaults(1, 8.0, 512, 512, 50, 7.5),
+}
+"""What is published for each kind of model."""
+
+ANIMATEDIFF_SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "clip_sample": False,
+    "timestep_spacing": "linspace",
+    "steps_offset": 1,
+}
+"""How motion modules were trained and are sampled, whatever the image model says."""
+
+UNREAD = ("safety_checker", "feature_extractor", "image_encoder", "motion_adapter")
+"""Parts that are not needed: frames are not judged, and a network holds its motion modules."""
+
+
+def is_pipeline(path: Path) -> bool:
+    """Whether a folder holds a whole model in diffusers' layout."""
+    return (path / INDEX).is_file()
+
+
+def read_pipeline(
+    folder: Path, motion: str | Path | None = None, profile: str = "diffusers"
+) -> Parts:
+    """A model from its folder.
+
+    Args:
+        folder: Holds ``model_index.json``.
+        motion: Folder of a motion adapter, for an image model.
+        profile: Whose numerics, where references disagree.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If it is of an unknown kind, or a part is not as it has to be.
+    """
+    index, where = read_config(folder, INDEX), folder / INDEX
+    kind = str(index.get("_class_name"))
+    if kind not in DEFAULTS:
+        raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(DEFAULTS)}")
+    known = {"unet", "vae", "text_encoder", "tokenizer", "scheduler", *UNREAD}
+    parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
+    if surplus := sorted(parts - known):
+        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(sorted(known))}")
+    if missing := sorted(known - set(UNREAD) - parts):
+        raise ValueError(f"{where}: has no {missing[0]}")
+    if kind == IMAGE and motion is not None:
+        kind = "AnimateDiffPipeline"
+        rules = rules_from_config(ANIMATEDIFF_SCHEDULER)
+    else:
+        path = folder / "scheduler"
+        rules = rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
+    network = load_unet(folder / "unet", motion, profile=profile)
+    autoencoder = load_vae(folder / "vae")
+    side = autoencoder.strides[1]
+    defaults = _defaults(DEFAULTS[kind], rules, read_config(folder / "unet", CONFIG), side)
+    return Parts(
+        name=folder.resolve().name,
+        network=network,
+        text_encoder=load_clip_text(folder / "text_encoder", folder / "tokenizer"),
+        autoencoder=autoencoder,
+        schedule=rules.schedule,
+        target=rules.target,
+        preconditioning=rules.preconditioning,
+        defaults=defaults,
+        envelope=_envelope(defaults),
+    )
+
+
+def _defaults(
+    published: Defaults, rules: SamplingRules, unet: Mapping[str, Any], side: int
+) -> Defaults:
+    """Published settings, in the size that the network was trained on."""
+    size = unet.get("sample_size")
+    height, width = size if isinstance(size, list) else (size, size)
+    return replace(
+        published,
+        height=published.height if height is None else height * side,
+        width=published.width if width is None else width * side,
+        sampler=rules.sampler,
+        time_grid=rules.time_grid,
+        time_grid_args=rules.time_grid_args,
+    )
+
+
+def _envelope(defaults: Defaults) -> Envelope:
+    """What it was trained on, as far as it is told: its own defaults."""
+    num_frames, fps = defaults.num_frames, defaults.fps
+    return Envelope(
+        (num_frames, num_frames),
+        (fps, fps),
+        (defaults.height, defaults.height),
+        (defaults.width, defaults.width),
+    )
