@@ -5,11 +5,14 @@ import json
 import diffusers
 import pytest
 import torch
+from torchvision.transforms.functional import to_pil_image
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import vdm
 from tests.models.unet3d_oracles import reference
 from tests.pretrained.test_diffusers_unet import COMMON, TINY
 from tests.pretrained.test_diffusers_vae import IMAGE as VAE
+from tests.pretrained.test_diffusers_vae import TEMPORAL as TEMPORAL_VAE
 from tests.pretrained.tiny_clip import make_text_encoder, make_tokenizer
 
 NUM_FRAMES, SIZE = 3, (24, 40)
@@ -106,6 +109,116 @@ def test_frames_agree(make, shared, noise, tmp_path):
     theirs = make(shared)
     theirs.save_pretrained(tmp_path / "model")
     agree(our_frames(vdm.load(tmp_path / "model"), noise), their_frames(theirs, noise))
+
+
+SVD = SD | {
+    "prediction_type": "v_prediction",
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "timestep_type": "continuous",
+    "use_karras_sigmas": True,
+}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 224,
+    "patch_size": 56,
+    "projection_dim": 16,
+    "hidden_act": "gelu",
+}
+
+
+@pytest.fixture
+def svd():
+    kind = diffusers.UNetSpatioTemporalConditionModel
+    torch.manual_seed(0)
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).eval()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return diffusers.StableVideoDiffusionPipeline(
+        vae=small(diffusers.AutoencoderKLTemporalDecoder, **TEMPORAL_VAE),
+        image_encoder=encoder,
+        unet=small(kind, **COMMON, **TINY[kind], num_frames=4),
+        scheduler=diffusers.EulerDiscreteScheduler(**SVD),
+        feature_extractor=CLIPImageProcessor(
+            do_resize=False, do_center_crop=False, do_rescale=False, do_normalize=True
+        ),
+    )
+
+
+@pytest.fixture
+def pictures():
+    noise = torch.rand(2, 3, 30, 50, generator=torch.Generator().manual_seed(1))
+    return [to_pil_image(picture) for picture in noise]
+
+
+@pytest.mark.filterwarnings("ignore:.*was not trained on")
+@pytest.mark.parametrize("guidance_scale", [(1.0, 3.0), 1.0])
+def test_pictures_move(svd, pictures, guidance_scale, tmp_path):
+    svd.save_pretrained(tmp_path / "svd")
+    generate = vdm.load(tmp_path / "svd")
+    height, width = 16, 24
+    noise = torch.randn(2, 4, NUM_FRAMES, height // 2, width // 2)
+    low, high = guidance_scale if isinstance(guidance_scale, tuple) else (1.0, 1.0)
+    svd.set_progress_bar_config(disable=True)
+    theirs = svd(
+        pictures,
+        height,
+        width,
+        num_frames=NUM_FRAMES,
+        num_inference_steps=5,
+        min_guidance_scale=low,
+        max_guidance_scale=high,
+        fps=7,
+        motion_bucket_id=100,
+        noise_aug_strength=0.0,
+        latents=noise.transpose(1, 2),
+        output_type="pt",
+    ).frames.transpose(1, 2)
+    ours = generate(
+        image=pictures,
+        height=height,
+        width=width,
+        noise=noise,
+        fps=7,
+        motion_bucket=100,
+        noise_aug=0.0,
+        num_frames=NUM_FRAMES,
+        steps=5,
+        guidance_scale=guidance_scale,
+        progress=False,
+    ).frames
+    agree(ours, theirs)
+
+
+@pytest.mark.filterwarnings("ignore:.*was not trained on")
+def test_what_is_said_of_a_picture_makes_a_difference(svd, pictures, tmp_path):
+    svd.save_pretrained(tmp_path / "svd")
+    generate = vdm.load(tmp_path / "svd")
+    defaults = generate.parts.defaults
+    assert (defaults.num_frames, defaults.guidance_scale, defaults.fps) == (4, (1.0, 3.0), 7.0)
+    ask = {"height": 12, "width": 20, "num_frames": 3, "steps": 2, "seed": 0, "progress": False}
+
+    def frames(**changes):
+        return generate(**{"image": pictures[0], **ask, **changes}).frames
+
+    usual = frames()
+    assert torch.equal(usual, frames(motion_bucket=127.0, noise_aug=0.02))
+    for change in ({"motion_bucket": 1.0}, {"noise_aug": 0.0}, {"fps": 30}, {"seed": 1}):
+        assert not torch.allclose(usual, frames(**change), atol=1e-4), change
+    both = generate(image=pictures, **ask).frames
+    alone = frames(image=pictures[1], seed=1)
+    torch.testing.assert_close(both[1:], alone, rtol=0, atol=1e-4)
+    for refused, message in (
+        ({"image": None}, "got no image, model 'svd' needs one"),
+        ({"video": torch.zeros(3, 3, 12, 20)}, "model 'svd' moves a picture: expected image alone"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            frames(**refused)
 
 
 @pytest.mark.filterwarnings("ignore:.*was not trained on")

@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vdm import __version__
+from vdm.types import Video
 from vdm.utils.video_io import to_uint8, write_video
 
 SUFFIXES = (".mp4", ".webm", ".gif", ".png", ".mkv", ".npz")
@@ -195,3 +196,10 @@ def _webp(frames: UInt8[np.ndarray, "t h w 3"], fps: float) -> bytes:
         method=4,
     )
     return stream.getvalue()
+
+
+def clip_from(frames: Video, fps: float, note: dict[str, Any]) -> Clip:
+    """A clip of decoded frames, nominally in [-1, 1], and what is known about it."""
+    clamped = frames.clamp(-1, 1)
+    share = float((frames != clamped).float().mean())
+    return Clip((clamped.float() + 1).div(2).cpu(), fps, {**note, "clamped_share": share})

@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.conditioning.picture import Picture
 from vdm.conditioning.text import read_by
 from vdm.diffusion import guidance, samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
 from vdm.pipelines import inputs
-from vdm.pipelines.clip import SUFFIXES, Clip
+from vdm.pipelines.clip import SUFFIXES, Clip, clip_from
 from vdm.pipelines.given import (
     exact_given,
     given_clip,
@@ -28,6 +29,7 @@ from vdm.pipelines.given import (
     put_back,
     show_given,
 )
+from vdm.pipelines.pictures import count_pictures, picture_fields, refuse_frames
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import (
     Geometry,
@@ -39,7 +41,7 @@ from vdm.pipelines.request import (
 )
 from vdm.pretrained.loading import write_safetensors
 from vdm.pretrained.parts import Envelope, Parts
-from vdm.types import Conditioning, Denoise, Video
+from vdm.types import Conditioning, Denoise
 from vdm.utils.rng import SampleNoise
 from vdm.utils.time_grid import TimeGrid
 
@@ -106,7 +108,7 @@ class Generator:
     @property
     def image_encoder(self) -> Any:
         """From pictures to tokens; none of the bundled models has one."""
-        return None
+        return self.parts.image_encoder
 
     @property
     def schedule(self) -> Any:
@@ -202,28 +204,37 @@ class Generator:
         self._warn_outside(grid, height, width)
 
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
-        given = self._given_latents(image, video, mask, grid, height, width)
+        moves_picture = isinstance(self.parts.given, Picture)
+        given = None
+        if moves_picture:
+            refuse_frames(self.parts.name, video, mask, raw)
+        else:
+            given = self._given_latents(image, video, mask, grid, height, width)
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
             seed=inputs.length_of(seed),
             noise=inputs.length_of(noise),
+            image=count_pictures(image) if moves_picture else None,
             given=None if given is None else len(given[0]),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
         )
         seeds = inputs.seeds_for(seed, batch)
         shape = self._latent_shape(grid, height, width)
         exact = exact_given(raw, given, batch).to(self.device)
-        told = self._told(raw, exact, grid, seeds)
+        told = {} if moves_picture else self._told(raw, exact, grid, seeds)
         stream = SampleNoise(seeds)
         eps = stream.draw(shape) if noise is None else inputs.check_noise(noise, shape, batch)
 
-        positive = self._conditioning(prompt, raw, told, batch)
+        shown = hidden = told
+        if moves_picture:
+            shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw)
+        positive = self._conditioning(prompt, raw, shown, batch)
         negative = None
         if scale != 1.0:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= self._no_label(raw)
-            negative = self._conditioning(negative_prompt, rest, told, batch)
+            negative = self._conditioning(negative_prompt, rest, hidden, batch)
         times = self._times(steps)
         x = eps.to(self.device, torch.float32) * self.schedule.prior_std(float(times[0]))
         with self._working("network"), sampling_bar(batch, steps, progress) as callback:
@@ -410,13 +421,6 @@ class Generator:
             yield
         finally:
             module.to(self.offload)
-
-
-def clip_from(frames: Video, fps: float, note: dict[str, Any]) -> Clip:
-    """A clip of decoded frames, nominally in [-1, 1], and what is known about it."""
-    clamped = frames.clamp(-1, 1)
-    share = float((frames != clamped).float().mean())
-    return Clip((clamped.float() + 1).div(2).cpu(), fps, {**note, "clamped_share": share})
 
 
 def sample_to_folder(

@@ -73,7 +73,7 @@ def read_image(image: Any, height: int, width: int) -> Float[Tensor, "b 3 {heigh
     if isinstance(image, (list, tuple)):
         return torch.cat([read_image(item, height, width) for item in image])
     if isinstance(image, (str, Path)):
-        image = _open_image(Path(image))
+        image = open_image(Path(image))
     if isinstance(image, Image.Image):
         return 2 * _resize(image.convert("RGB"), height, width)[None] - 1
     if not isinstance(image, Tensor):
@@ -172,7 +172,13 @@ def given_latents(mask: Tensor, strides: tuple[int, int, int]) -> Float[Tensor, 
     return torch.cat([group.amin(dim=2, keepdim=True) for group in groups if group.shape[2]], dim=2)
 
 
-def _open_image(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """A picture in a file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it cannot be read as one.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:

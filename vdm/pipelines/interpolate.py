@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.pipelines import inputs
-from vdm.pipelines.clip import Clip
-from vdm.pipelines.generate import Generator, clip_from
+from vdm.pipelines.clip import Clip, clip_from
+from vdm.pipelines.generate import Generator
 from vdm.pipelines.given import load_movie
 from vdm.pipelines.interpolate_baselines import Between, flow_warp
 from vdm.pipelines.request import time_grid_for

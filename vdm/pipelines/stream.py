@@ -16,8 +16,8 @@ from vdm.diffusion import samplers
 from vdm.diffusion.rollout import Rollout
 from vdm.layers.conv import StreamState
 from vdm.pipelines import inputs
-from vdm.pipelines.clip import Clip
-from vdm.pipelines.generate import POSITIVE_ONLY, Generator, clip_from
+from vdm.pipelines.clip import Clip, clip_from
+from vdm.pipelines.generate import POSITIVE_ONLY, Generator
 from vdm.pipelines.given import given_clip, given_latents
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import check_scale, check_steps, named, time_grid_for

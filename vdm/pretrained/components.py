@@ -196,7 +196,9 @@ def _read(source: str | Path, modules: tuple[str, ...]) -> Parts:
 
 def _role(module: nn.Module) -> str:
     """Which part of a model a module is: encoders of video decode too, encoders of text do not."""
-    network, text_encoder, autoencoder = MODULES
+    network, text_encoder, autoencoder, image_encoder = MODULES
     if hasattr(module, "decode"):
         return autoencoder
+    if hasattr(module, "encode_image"):
+        return image_encoder
     return text_encoder if hasattr(module, "encode") else network

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vdm.autoencoder.image_vae import ImageVAE
+from vdm.conditioning.clip_image import ClipImageEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder, read_tokenizer
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_files import CONFIG, STEMS, open_weights, read_config
@@ -143,6 +144,33 @@ def load_clip_text(folder: str | Path, tokenizer: str | Path) -> ClipTextEncoder
     found = {key.removeprefix(prefix): value for key, value in open_weights(folder).items()}
     places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
     fill(encoder, ForeignWeights(found, places, ["embeddings.position_ids"], where), where)
+    return encoder
+
+
+def load_clip_image(folder: str | Path, variant: str | None = None) -> ClipImageEncoder:
+    """CLIP's image transformer from a component folder.
+
+    Args:
+        folder: Holds ``config.json`` and the weights.
+        variant: Which weights, e.g. ``fp16``.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If it is of another class, or a key, a shape or a value is not as it has to be.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    kind = config.get("model_type")
+    if kind not in ("clip_vision_model", "clip"):
+        raise ValueError(
+            f"{folder / CONFIG}: got model_type={kind!r}, expected 'clip_vision_model'"
+        )
+    with torch.device("meta"):
+        encoder = ClipImageEncoder(config)
+    found, where = open_weights(folder, variant), str(folder)
+    places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
+    tables = ["vision_model.embeddings.position_ids"]
+    fill(encoder, ForeignWeights(found, places, tables, where), where)
     return encoder
 
 

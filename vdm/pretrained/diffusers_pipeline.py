@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vdm.conditioning.picture import Picture
 from vdm.pretrained.diffusers_files import CONFIG, read_config
-from vdm.pretrained.diffusers_folder import load_clip_text, load_unet, load_vae
+from vdm.pretrained.diffusers_folder import load_clip_image, load_clip_text, load_unet, load_vae
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
 from vdm.pretrained.parts import Defaults, Envelope, Parts
 
 INDEX = "model_index.json"
-IMAGE = "StableDiffusionPipeline"
+IMAGE, SVD = "StableDiffusionPipeline", "StableVideoDiffusionPipeline"
 DEFAULTS = {
+    SVD: Defaults(14, 7.0, 576, 1024, 25, (1.0, 3.0)),
     "TextToVideoSDPipeline": Defaults(16, 8.0, 256, 256, 50, 9.0),
     "AnimateDiffPipeline": Defaults(16, 8.0, 512, 512, 50, 7.5),
     IMAGE: Defaults(1, 8.0, 512, 512, 50, 7.5),
@@ -32,8 +34,10 @@ ANIMATEDIFF_SCHEDULER = {
 }
 """How motion modules were trained and are sampled, whatever the image model says."""
 
-UNREAD = ("safety_checker", "feature_extractor", "image_encoder", "motion_adapter")
+UNREAD = ("safety_checker", "feature_extractor", "motion_adapter")
 """Parts that are not needed: frames are not judged, and a network holds its motion modules."""
+READ = {"unet", "vae", "scheduler"}
+WORDS, PICTURES = {"text_encoder", "tokenizer"}, {"image_encoder"}
 
 
 def is_pipeline(path: Path) -> bool:
@@ -59,11 +63,11 @@ def read_pipeline(
     kind = str(index.get("_class_name"))
     if kind not in DEFAULTS:
         raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(DEFAULTS)}")
-    known = {"unet", "vae", "text_encoder", "tokenizer", "scheduler", *UNREAD}
+    needed = READ | (PICTURES if kind == SVD else WORDS)
     parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
-    if surplus := sorted(parts - known):
-        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(sorted(known))}")
-    if missing := sorted(known - set(UNREAD) - parts):
+    if surplus := sorted(parts - READ - WORDS - PICTURES - set(UNREAD)):
+        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(sorted(needed))}")
+    if missing := sorted(needed - parts):
         raise ValueError(f"{where}: has no {missing[0]}")
     if kind == IMAGE and motion is not None:
         kind = "AnimateDiffPipeline"
@@ -74,12 +78,21 @@ def read_pipeline(
     network = load_unet(folder / "unet", motion, profile=profile)
     autoencoder = load_vae(folder / "vae")
     side = autoencoder.strides[1]
-    defaults = _defaults(DEFAULTS[kind], rules, read_config(folder / "unet", CONFIG), side)
+    settings = read_config(folder / "unet", CONFIG)
+    defaults = _defaults(DEFAULTS[kind], rules, settings, side)
+    text_encoder = image_encoder = given = None
+    if kind == SVD:
+        image_encoder, given = load_clip_image(folder / "image_encoder"), Picture()
+        defaults = replace(defaults, num_frames=settings.get("num_frames", 25))
+    else:
+        text_encoder = load_clip_text(folder / "text_encoder", folder / "tokenizer")
     return Parts(
         name=folder.resolve().name,
         network=network,
-        text_encoder=load_clip_text(folder / "text_encoder", folder / "tokenizer"),
+        text_encoder=text_encoder,
         autoencoder=autoencoder,
+        image_encoder=image_encoder,
+        given=given,
         schedule=rules.schedule,
         target=rules.target,
         preconditioning=rules.preconditioning,

@@ -13,7 +13,7 @@ from torch import nn
 
 from vdm.utils.config import build, describe
 
-MODULES = ("network", "text_encoder", "autoencoder")
+MODULES = ("network", "text_encoder", "autoencoder", "image_encoder")
 """Parts that hold weights."""
 RULES = ("schedule", "target", "preconditioning", "given")
 """Parts that hold none: how the network's output is to be read, and what it is shown."""
@@ -82,10 +82,12 @@ class Parts:
         network: Denoising network.
         text_encoder: From prompts to encoder states.
         autoencoder: Between video and latents; without one the network works on pixels.
+        image_encoder: From pictures to tokens.
         schedule: Noise schedule.
         target: What the network predicts.
         preconditioning: How its input and output are scaled.
-        given: How given latents are shown to the network: masked and without noise if None.
+        given: How given latents, or a picture, are shown to the network: latents masked and without
+            noise if None.
         defaults: What a call uses where the user says nothing.
         envelope: What the model was trained on.
         hashes: sha256 of the weight files, by part; empty where there are no files.
@@ -95,6 +97,7 @@ class Parts:
     network: nn.Module | None = None
     text_encoder: nn.Module | None = None
     autoencoder: nn.Module | None = None
+    image_encoder: nn.Module | None = None
     schedule: Any = None
     target: Any = None
     preconditioning: Any = None

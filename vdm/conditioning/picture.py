@@ -1,0 +1,26 @@
+"""A picture that a clip is to move from, as models of the Stable Video Diffusion kind are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture is no frame of the clip: its latents stand beside the noise of every frame.
+
+    The latents are raw, without the scale of those that are denoised; what guidance leads away from
+    has zeros in the place of the picture.
+
+    Args:
+        noise_aug: Standard deviation of the noise on the picture, in pixel values of [-1, 1].
+        motion_bucket: How much is to move.
+        fps_offset: Added to the frame rate that the network is told.
+
+    Source:
+        Blattmann et al. 2023, "Stable Video Diffusion", arXiv:2311.15127, appendix D.
+    """
+
+    noise_aug: float = 0.02
+    motion_bucket: float = 127.0
+    fps_offset: float = -1.0

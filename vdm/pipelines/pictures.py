@@ -1,0 +1,93 @@
+"""Clips that move from a picture: what the network is told of it, with and without guidance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vdm.pipelines.given import open_image, read_image
+from vdm.utils.rng import SampleNoise, derive_seed
+from vdm.utils.time_grid import TimeGrid
+
+if TYPE_CHECKING:
+    from vdm.pipelines.generate import Generator
+
+
+def picture_fields(
+    generator: Generator,
+    image: Any,
+    grid: TimeGrid,
+    size: tuple[int, int],
+    seeds: list[int],
+    raw: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a network is told of a picture, and what it is told instead to be led away from.
+
+    Args:
+        generator: A model whose ``given`` is a :class:`vdm.conditioning.picture.Picture`.
+        image: One picture, or one per sample.
+        grid: The clip's time axis.
+        size: Height and width of the clip in pixels.
+        seeds: One per sample, of the noise on the picture.
+        raw: What the user says of single fields, which goes first: of ``noise_aug``, the standard
+            deviation of the noise, as well.
+
+    Raises:
+        ValueError: If there is no picture.
+    """
+    if image is None:
+        raise ValueError(f"got no image, model {generator.parts.name!r} needs one to move from")
+    rule = generator.parts.given
+    pixels = read_image(image, *size)
+    level = raw.get("noise_aug", torch.tensor([rule.noise_aug])).float()
+    noise = SampleNoise([derive_seed(seed, "picture") for seed in seeds])
+    noisy = pixels + level.reshape(-1, 1, 1, 1) * noise.draw(pixels.shape[1:])
+    with generator._working("autoencoder"):
+        clip = noisy.to(generator.device, generator.dtype)[:, :, None]
+        mean, _ = generator.autoencoder.encode_moments(clip)
+    with generator._working("image_encoder"):
+        whole = _native(image).to(generator.device, generator.dtype)
+        token = generator.image_encoder.encode_image(whole)
+    told = {
+        "image": token,
+        "given": mean.expand(-1, -1, grid.num_latent_frames, -1, -1),
+        "fps": torch.tensor([grid.fps + rule.fps_offset]),
+        "motion_bucket": torch.tensor([rule.motion_bucket]),
+        "noise_aug": level,
+        **raw,
+    }
+    empty = {name: torch.zeros_like(told[name]) for name in ("image", "given")}
+    return told, {**told, **empty}
+
+
+def refuse_frames(name: str, video: Any, mask: Any, raw: Mapping[str, Tensor]) -> None:
+    """Refuse given frames, of which a model that moves pictures takes none.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    if video is not None or mask is not None or "given" in raw:
+        raise ValueError(f"got given frames, model {name!r} moves a picture: expected image alone")
+
+
+def count_pictures(image: Any) -> int | None:
+    """How many pictures there are; None for a single one, which serves all samples."""
+    if isinstance(image, (list, tuple)):
+        return len(image)
+    return len(image) if isinstance(image, Tensor) and image.ndim == 4 else None
+
+
+def _native(image: Any) -> Tensor:
+    """Pictures in [-1, 1] of their own size."""
+    if isinstance(image, (list, tuple)):
+        return torch.cat([_native(item) for item in image])
+    if isinstance(image, (str, Path)):
+        image = open_image(Path(image))
+    if isinstance(image, Image.Image):
+        return read_image(image, image.height, image.width)
+    return read_image(image, *image.shape[-2:])
