@@ -9,11 +9,15 @@ import torch
 
 from vdm.diffusion import samplers, time_grids
 from vdm.diffusion.preconditioning import SVDPreconditioning
-from vdm.diffusion.schedules import EDM
+from vdm.diffusion.schedules import EDM, LinearPath
 from vdm.diffusion.shifted_schedules import ZeroTerminalSNR
-from vdm.diffusion.targets import X0, Eps, V
+from vdm.diffusion.targets import X0, Eps, V, Velocity
 from vdm.pretrained import load_schedule
-from vdm.pretrained.diffusers_scheduler import rules_from_config
+from vdm.pretrained.diffusers_scheduler import (
+    SamplingRules,
+    config_from_rules,
+    rules_from_config,
+)
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 MODELSCOPE = SD | {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
@@ -101,6 +105,28 @@ def test_stable_video_diffusion_has_noise_levels_without_a_table():
     torch.testing.assert_close(rules.schedule.sigma(grid).float(), theirs.sigmas, rtol=1e-5, atol=0)
     told = rules.preconditioning.c_noise(rules.schedule, grid[:-1])
     torch.testing.assert_close(told.float(), theirs.timesteps, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*CASES, "svd"])
+def test_settings_are_found_again(name):
+    cls, config, _ = CASES.get(name, ("EulerDiscreteScheduler", SVD, "euler"))
+    rules = rules_from_config({"_class_name": cls} | config)
+    again = config_from_rules(rules)
+    assert rules_from_config(again) == rules
+    theirs = [
+        getattr(diffusers, c["_class_name"])(**c) for c in ({"_class_name": cls} | config, again)
+    ]
+    for scheduler in theirs:
+        scheduler.set_timesteps(7)
+    assert torch.equal(theirs[0].timesteps, theirs[1].timesteps)
+
+
+def test_rules_of_our_own_have_no_scheduler_there():
+    rules = SamplingRules(LinearPath(), Velocity(), None, "uniform", {}, "dpmpp_2m")
+    with pytest.raises(
+        ValueError, match="diffusers has no scheduler for dpmpp_2m on the grid unif"
+    ):
+        config_from_rules(rules)
 
 
 def test_targets_and_a_table_without_signal_at_the_end():

@@ -11,6 +11,7 @@ from torch import nn
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights
+from vdm.pretrained.diffusers_export import save_pipeline
 from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
@@ -103,8 +104,7 @@ def export(
         module, parts = parts, Parts(name=type(parts).__name__)
         setattr(parts, _role(module), module)
     if layout == "diffusers":
-        kinds = ", ".join(type(part).__name__ for part in parts.modules.values())
-        raise ValueError(f"diffusers has no class for {kinds}; expected layout='vdm'")
+        return save_pipeline(parts, Path(folder), dtype)
     if layout != "vdm":
         raise ValueError(f"got layout={layout!r}, expected 'vdm' or 'diffusers'")
     return write_folder(parts, Path(folder), dtype)

@@ -66,13 +66,19 @@ def load_unet(
     return network
 
 
-def save_unet(network: UNet3D, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+def save_unet(
+    network: UNet3D,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    sample_size: int | list[int] | None = None,
+) -> Path:
     """The inverse of :func:`load_unet`: a component folder that diffusers itself loads.
 
     Args:
         network: A U-Net of a kind that diffusers has a class for.
         folder: Made if need be.
         dtype: Store floating-point weights in this type; as they are if None.
+        sample_size: Height and width of latents that a pipeline makes where nothing is said.
 
     Returns:
         The folder.
@@ -81,6 +87,7 @@ def save_unet(network: UNet3D, folder: str | Path, dtype: torch.dtype | None = N
         ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
     """
     config, family = config_from_unet(network)
+    config |= {"sample_size": sample_size}
     return _save(network, config, entries(network, family), Path(folder), dtype)
 
 

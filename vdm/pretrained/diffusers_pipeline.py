@@ -15,10 +15,11 @@ from vdm.pretrained.parts import Defaults, Envelope, Parts
 
 INDEX = "model_index.json"
 IMAGE, SVD = "StableDiffusionPipeline", "StableVideoDiffusionPipeline"
+MODELSCOPE, ANIMATEDIFF = "TextToVideoSDPipeline", "AnimateDiffPipeline"
 DEFAULTS = {
     SVD: Defaults(14, 7.0, 576, 1024, 25, (1.0, 3.0)),
-    "TextToVideoSDPipeline": Defaults(16, 8.0, 256, 256, 50, 9.0),
-    "AnimateDiffPipeline": Defaults(16, 8.0, 512, 512, 50, 7.5),
+    MODELSCOPE: Defaults(16, 8.0, 256, 256, 50, 9.0),
+    ANIMATEDIFF: Defaults(16, 8.0, 512, 512, 50, 7.5),
     IMAGE: Defaults(1, 8.0, 512, 512, 50, 7.5),
 }
 """What is published for each kind of model."""
@@ -70,7 +71,7 @@ def read_pipeline(
     if missing := sorted(needed - parts):
         raise ValueError(f"{where}: has no {missing[0]}")
     if kind == IMAGE and motion is not None:
-        kind = "AnimateDiffPipeline"
+        kind = ANIMATEDIFF
         rules = rules_from_config(ANIMATEDIFF_SCHEDULER)
     else:
         path = folder / "scheduler"

@@ -65,6 +65,53 @@ def rules_from_config(data: Mapping[str, Any], where: str = SCHEDULER_CONFIG) ->
     return rules
 
 
+def config_from_rules(rules: SamplingRules) -> dict[str, Any]:
+    """The settings of a scheduler that stands for some rules.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    config: dict[str, Any] = {"_class_name": CLASSES.get(rules.sampler)}
+    schedule, grid = rules.schedule, rules.time_grid_args
+    if isinstance(schedule, ZeroTerminalSNR):
+        config["rescale_betas_zero_snr"] = True
+        schedule = schedule.base
+    if isinstance(schedule, DDPMTable):
+        betas = {ours: theirs for theirs, ours in BETAS.items()}
+        predictions = {ours: theirs for theirs, ours in TARGETS.items()}
+        config |= {
+            "num_train_timesteps": schedule.num_steps,
+            "beta_start": schedule.beta_start,
+            "beta_end": schedule.beta_end,
+            "beta_schedule": betas[schedule.betas],
+            "prediction_type": predictions.get(rules.target),
+        }
+    if rules.time_grid == "karras":
+        levels = {"prediction_type": "v_prediction", "timestep_type": "continuous"}
+        config |= {**grid, **levels, "use_karras_sigmas": True}
+    elif rules.time_grid == "lcm":
+        config["original_inference_steps"] = grid.get("original_steps", 50)
+    else:
+        config["timestep_spacing"] = rules.time_grid
+        config["steps_offset"] = grid.get("offset", 1 if rules.time_grid == "linspace" else 0)
+        if config["_class_name"] == "DDIMScheduler":
+            config["set_alpha_to_one"] = bool(grid.get("ends_clean", True))
+    if config["_class_name"] in ("DDIMScheduler", "LCMScheduler"):
+        config["clip_sample"] = False
+    if rules.sampler == "dpmpp_2m_sde":
+        config["algorithm_type"] = "sde-dpmsolver++"
+    try:
+        same = rules_from_config(config) == rules
+    except ValueError:
+        same = False
+    if not same:
+        raise ValueError(
+            f"diffusers has no scheduler for {rules.sampler} on the grid {rules.time_grid} of "
+            f"{type(rules.schedule).__name__} with target {type(rules.target).__name__}"
+        )
+    return config
+
+
 def _ddim(config: ForeignConfig) -> SamplingRules:
     _check_clipping(config, True)
     ends_clean = config.take("set_alpha_to_one", True)
@@ -177,6 +224,19 @@ BUILDERS = {
     "DPMSolverMultistepScheduler": _multistep,
     "UniPCMultistepScheduler": _unipc,
 }
+
+
+CLASSES = {
+    "ddim": "DDIMScheduler",
+    "ddim_constant_stride": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "ancestral": "EulerAncestralDiscreteScheduler",
+    "lcm": "LCMScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "dpmpp_2m_sde": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+"""A class for every sampler that some class has."""
 
 
 def _check_clipping(config: ForeignConfig, by_default: bool) -> None:

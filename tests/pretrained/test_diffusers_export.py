@@ -1,0 +1,88 @@
+"""Whole models written here are what diffusers loads, bit for bit."""
+
+import warnings
+
+import diffusers
+import pytest
+import torch
+
+import vdm
+from tests.pretrained.test_diffusers_pipeline import (  # noqa: F401 (fixtures)
+    animatediff,
+    image_model,
+    modelscope,
+    shared,
+    svd,
+)
+from vdm.pretrained import convert, export, read
+from vdm.pretrained.parts import Parts
+
+
+def image(shared):  # noqa: F811
+    return diffusers.StableDiffusionPipeline(
+        **shared,
+        unet=image_model(),
+        scheduler=diffusers.DDIMScheduler(clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def same_weights(one, other):
+    """Of two pipelines, module by module."""
+    modules = [name for name, part in one.components.items() if isinstance(part, torch.nn.Module)]
+    assert len(modules) >= 3
+    for name in modules:
+        first, second = (p.components[name].state_dict() for p in (one, other))
+        assert first.keys() == second.keys(), name
+        assert all(torch.equal(value, second[key]) for key, value in first.items()), name
+
+
+@pytest.mark.parametrize("make", [modelscope, animatediff, image])
+def test_there_and_back(make, shared, tmp_path):  # noqa: F811
+    theirs = make(shared)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = vdm.load(tmp_path / "theirs")
+    export(ours, tmp_path / "ours")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        again = type(theirs).from_pretrained(tmp_path / "ours")
+    same_weights(theirs, again)
+    assert again.unet.config.sample_size == theirs.unet.config.sample_size
+    for scheduler in (theirs.scheduler, again.scheduler):
+        scheduler.set_timesteps(9)
+    assert torch.equal(theirs.scheduler.timesteps, again.scheduler.timesteps)
+    prompt = again.tokenizer("a cat").input_ids
+    assert prompt == theirs.tokenizer("a cat").input_ids
+
+
+def test_pictures_there_and_back(svd, tmp_path):  # noqa: F811
+    svd.save_pretrained(tmp_path / "theirs")
+    export(vdm.load(tmp_path / "theirs"), tmp_path / "ours")
+    again = diffusers.StableVideoDiffusionPipeline.from_pretrained(tmp_path / "ours")
+    same_weights(svd, again)
+    assert again.feature_extractor.do_rescale is False
+    assert again.scheduler.config.sigma_max == 700.0
+
+
+def test_the_command_line_changes_the_layout(shared, tmp_path):  # noqa: F811
+    modelscope(shared).save_pretrained(tmp_path / "theirs")
+    convert(tmp_path / "theirs", tmp_path / "ours")  # to our own layout
+    convert(tmp_path / "ours", tmp_path / "back", layout="diffusers", dtype="float16")
+    one, other = (read(tmp_path / name) for name in ("theirs", "back"))
+    assert one.describe()["parts"] == other.describe()["parts"]
+    for name, module in one.modules.items():
+        state = other.modules[name].state_dict()
+        assert all(torch.equal(v.half(), state[k].half()) for k, v in module.state_dict().items())
+
+
+def test_a_model_without_a_pipeline_there_is_refused(shared, tmp_path):  # noqa: F811
+    parts = Parts("odd", autoencoder=torch.nn.Identity())
+    with pytest.raises(ValueError, match="diffusers has no class for Identity"):
+        export(parts, tmp_path)
+    modelscope(shared).save_pretrained(tmp_path / "theirs")
+    parts = read(tmp_path / "theirs")
+    parts.text_encoder = None
+    with pytest.raises(ValueError, match="expected CLIP's text transformer"):
+        export(parts, tmp_path / "ours")

@@ -1,0 +1,170 @@
+"""Whole models written in diffusers' layout: the inverse of reading them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vdm.conditioning.clip_image import MEAN, STD, ClipImageEncoder
+from vdm.conditioning.clip_text import ClipTextEncoder
+from vdm.models.unet3d import UNet3D
+from vdm.pretrained.diffusers_files import CONFIG
+from vdm.pretrained.diffusers_folder import VERSION, WEIGHTS, save_unet, save_vae
+from vdm.pretrained.diffusers_pipeline import ANIMATEDIFF, IMAGE, INDEX, MODELSCOPE, SVD
+from vdm.pretrained.diffusers_scheduler import (
+    SCHEDULER_CONFIG,
+    SamplingRules,
+    config_from_rules,
+)
+from vdm.pretrained.layout import cast_weight
+from vdm.pretrained.loading import read_safetensors, write_safetensors
+from vdm.pretrained.parts import Parts
+
+PIPELINES = {
+    "UNet3DConditionModel": MODELSCOPE,
+    "UNetMotionModel": ANIMATEDIFF,
+    "UNet2DConditionModel": IMAGE,
+    "UNetSpatioTemporalConditionModel": SVD,
+}
+FEATURES = {
+    "do_center_crop": False,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": False,
+    "do_resize": False,
+    "image_mean": list(MEAN),
+    "image_std": list(STD),
+    "image_processor_type": "CLIPImageProcessor",
+}
+"""How pictures are prepared for the image encoder, which their pipeline does for the most part."""
+
+
+def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) -> Path:
+    """A model folder that diffusers itself loads.
+
+    Args:
+        parts: A model of a kind that diffusers has a pipeline for.
+        folder: Made if need be.
+        dtype: Store floating-point weights in this type; as they are if None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If diffusers has no class for a part of it.
+    """
+    if not isinstance(parts.network, UNet3D) or parts.autoencoder is None:
+        kinds = ", ".join(type(part).__name__ for part in parts.modules.values())
+        raise ValueError(f"diffusers has no class for {kinds}; expected layout='vdm'")
+    rules = _rules(parts)
+    scheduler = config_from_rules(rules)
+    folder.mkdir(parents=True, exist_ok=True)
+    unet = folder / "unet"
+    save_unet(parts.network, unet, dtype, sample_size=_sample_size(parts))
+    kind = json.loads((unet / CONFIG).read_text(encoding="utf-8"))["_class_name"]
+    index: dict[str, Any] = {"_class_name": PIPELINES[kind], "_diffusers_version": VERSION}
+    index["unet"] = ["diffusers", kind]
+    save_vae(parts.autoencoder, folder / "vae", dtype)  # type: ignore[arg-type]
+    vae = json.loads((folder / "vae" / CONFIG).read_text(encoding="utf-8"))["_class_name"]
+    index["vae"] = ["diffusers", vae]
+    _write_json(folder / "scheduler" / SCHEDULER_CONFIG, scheduler)
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    if PIPELINES[kind] == SVD:
+        index |= _save_image_encoder(parts.image_encoder, folder, dtype)
+    else:
+        index |= _save_words(parts.text_encoder, folder, dtype)
+    if PIPELINES[kind] == ANIMATEDIFF:
+        index["motion_adapter"] = _save_adapter(unet, folder / "motion_adapter")
+    if PIPELINES[kind] in (ANIMATEDIFF, IMAGE):
+        index |= {name: [None, None] for name in ("feature_extractor", "image_encoder")}
+    if PIPELINES[kind] == IMAGE:
+        index |= {"safety_checker": [None, None], "requires_safety_checker": False}
+    _write_json(folder / INDEX, index)
+    return folder
+
+
+def _rules(parts: Parts) -> SamplingRules:
+    defaults = parts.defaults
+    return SamplingRules(
+        parts.schedule,
+        parts.target,
+        parts.preconditioning,
+        defaults.time_grid,
+        defaults.time_grid_args,
+        defaults.sampler,
+    )
+
+
+def _sample_size(parts: Parts) -> int | list[int]:
+    """Height and width of latents that the model makes where nothing is said."""
+    autoencoder: Any = parts.autoencoder
+    side = autoencoder.strides[1]
+    height, width = parts.defaults.height // side, parts.defaults.width // side
+    return height if height == width else [height, width]
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _save_transformer(
+    module: nn.Module, kind: str, folder: Path, dtype: torch.dtype | None
+) -> list[str]:
+    """Settings and weights of a module of transformers."""
+    state = {
+        key.removeprefix("model."): cast_weight(value, dtype, key)
+        for key, value in module.state_dict().items()
+    }
+    config: Any = module._init_args
+    _write_json(folder / CONFIG, {**config["config"], "architectures": [kind]})
+    write_safetensors(state, folder / "model.safetensors", {"format": "pt"})
+    return ["transformers", kind]
+
+
+def _save_words(
+    encoder: nn.Module | None, folder: Path, dtype: torch.dtype | None
+) -> dict[str, list[str]]:
+    if not isinstance(encoder, ClipTextEncoder):
+        raise ValueError(f"got a {type(encoder).__name__}, expected CLIP's text transformer")
+    arguments: Any = encoder._init_args
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    for name, text in arguments["tokenizer"].items():
+        (folder / "tokenizer" / name).write_text(text, encoding="utf-8")
+    saved = _save_transformer(encoder, "CLIPTextModel", folder / "text_encoder", dtype)
+    return {"text_encoder": saved, "tokenizer": ["transformers", "CLIPTokenizer"]}
+
+
+def _save_image_encoder(
+    encoder: nn.Module | None, folder: Path, dtype: torch.dtype | None
+) -> dict[str, list[str]]:
+    if not isinstance(encoder, ClipImageEncoder):
+        raise ValueError(f"got a {type(encoder).__name__}, expected CLIP's image transformer")
+    kind = "CLIPVisionModelWithProjection"
+    saved = _save_transformer(encoder, kind, folder / "image_encoder", dtype)
+    _write_json(folder / "feature_extractor" / "preprocessor_config.json", FEATURES)
+    features = ["transformers", "CLIPImageProcessor"]
+    return {"image_encoder": saved, "feature_extractor": features}
+
+
+def _save_adapter(unet: Path, folder: Path) -> list[str]:
+    """The motion modules of a network once more, by themselves, as the pipeline wants them."""
+    config = json.loads((unet / CONFIG).read_text(encoding="utf-8"))
+    state, _ = read_safetensors(unet / WEIGHTS)
+    motion = {key: value for key, value in state.items() if "motion_modules" in key}
+    write_safetensors(motion, folder / WEIGHTS, {"format": "pt"})
+    settings = {
+        "_class_name": "MotionAdapter",
+        "_diffusers_version": VERSION,
+        "block_out_channels": config["block_out_channels"],
+        "motion_layers_per_block": config["layers_per_block"],
+        "motion_num_attention_heads": config["motion_num_attention_heads"],
+        "motion_norm_num_groups": config["norm_num_groups"],
+        "use_motion_mid_block": config["use_motion_mid_block"],
+    }
+    _write_json(folder / CONFIG, settings)
+    return ["diffusers", "MotionAdapter"]
