@@ -14,10 +14,10 @@ PROMPT ?=
 export PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test smoke bench demo clean
+.PHONY: help setup check format test smoke certificates bench demo clean
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
 setup: $(STAMP)  ## make .venv with the tested versions of everything
 
@@ -44,6 +44,9 @@ test: setup  ## the whole test suite
 smoke: setup  ## every recipe one shrunken step, every experiment on its smallest setting
 	$(BIN)/python -m pytest tests/test_configs.py
 	@for file in $(wildcard experiments/*/experiment.yaml); do $(BIN)/vdm compare $$(dirname $$file) --smoke || exit 1; done
+
+certificates: setup  ## measure how close imported systems are to their references
+	$(BIN)/python tests/certify.py
 
 bench: setup  ## the benchmarks
 	$(BIN)/python tests/benchmark.py

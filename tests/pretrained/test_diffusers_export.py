@@ -7,26 +7,9 @@ import pytest
 import torch
 
 import vdm
-from tests.pretrained.test_diffusers_pipeline import (  # noqa: F401 (fixtures)
-    animatediff,
-    image_model,
-    modelscope,
-    shared,
-    svd,
-)
+from tests.pretrained.tiny_models import animatediff, image, modelscope, svd
 from vdm.pretrained import convert, export, read
 from vdm.pretrained.parts import Parts
-
-
-def image(shared):  # noqa: F811
-    return diffusers.StableDiffusionPipeline(
-        **shared,
-        unet=image_model(),
-        scheduler=diffusers.DDIMScheduler(clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
 
 
 def same_weights(one, other):
@@ -40,8 +23,8 @@ def same_weights(one, other):
 
 
 @pytest.mark.parametrize("make", [modelscope, animatediff, image])
-def test_there_and_back(make, shared, tmp_path):  # noqa: F811
-    theirs = make(shared)
+def test_there_and_back(make, tmp_path):
+    theirs = make()
     theirs.save_pretrained(tmp_path / "theirs")
     ours = vdm.load(tmp_path / "theirs")
     export(ours, tmp_path / "ours")
@@ -57,17 +40,18 @@ def test_there_and_back(make, shared, tmp_path):  # noqa: F811
     assert prompt == theirs.tokenizer("a cat").input_ids
 
 
-def test_pictures_there_and_back(svd, tmp_path):  # noqa: F811
-    svd.save_pretrained(tmp_path / "theirs")
+def test_pictures_there_and_back(tmp_path):
+    theirs = svd()
+    theirs.save_pretrained(tmp_path / "theirs")
     export(vdm.load(tmp_path / "theirs"), tmp_path / "ours")
     again = diffusers.StableVideoDiffusionPipeline.from_pretrained(tmp_path / "ours")
-    same_weights(svd, again)
+    same_weights(theirs, again)
     assert again.feature_extractor.do_rescale is False
     assert again.scheduler.config.sigma_max == 700.0
 
 
-def test_the_command_line_changes_the_layout(shared, tmp_path):  # noqa: F811
-    modelscope(shared).save_pretrained(tmp_path / "theirs")
+def test_the_command_line_changes_the_layout(tmp_path):
+    modelscope().save_pretrained(tmp_path / "theirs")
     convert(tmp_path / "theirs", tmp_path / "ours")  # to our own layout
     convert(tmp_path / "ours", tmp_path / "back", layout="diffusers", dtype="float16")
     one, other = (read(tmp_path / name) for name in ("theirs", "back"))
@@ -77,11 +61,11 @@ def test_the_command_line_changes_the_layout(shared, tmp_path):  # noqa: F811
         assert all(torch.equal(v.half(), state[k].half()) for k, v in module.state_dict().items())
 
 
-def test_a_model_without_a_pipeline_there_is_refused(shared, tmp_path):  # noqa: F811
+def test_a_model_without_a_pipeline_there_is_refused(tmp_path):
     parts = Parts("odd", autoencoder=torch.nn.Identity())
     with pytest.raises(ValueError, match="diffusers has no class for Identity"):
         export(parts, tmp_path)
-    modelscope(shared).save_pretrained(tmp_path / "theirs")
+    modelscope().save_pretrained(tmp_path / "theirs")
     parts = read(tmp_path / "theirs")
     parts.text_encoder = None
     with pytest.raises(ValueError, match="expected CLIP's text transformer"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from vdm.pipelines.cascade import STAGES, Cascade
 from vdm.pipelines.generate import Generator
 from vdm.pretrained import read
 from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
+from vdm.pretrained.certificates import certificate
 from vdm.pretrained.components import parse_dtype
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.sources import locate
@@ -33,6 +35,8 @@ def load(
     attention: str | None = None,
 ) -> Generator:
     """Load a model that generates.
+
+    Of a published system it says, on the error stream, how close it is to its reference.
 
     Args:
         source: A bundled name, a model folder of ours or in diffusers' layout, a cascade's, a run's
@@ -74,6 +78,8 @@ def load(
         if compile:
             compile_regions(made.network)
         generators[place] = made
+        if found := certificate(parts.system):
+            print(found, file=sys.stderr)
     if not cards:
         return generators[""]
     return Cascade(

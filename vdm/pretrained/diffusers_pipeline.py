@@ -24,6 +24,13 @@ DEFAULTS = {
 }
 """What is published for each kind of model."""
 
+SYSTEMS = {
+    SVD: "Stable Video Diffusion",
+    MODELSCOPE: "ModelScope text-to-video",
+    ANIMATEDIFF: "AnimateDiff",
+}
+"""As their certificates call them."""
+
 ANIMATEDIFF_SCHEDULER = {
     "_class_name": "DDIMScheduler",
     "beta_start": 0.00085,
@@ -99,6 +106,7 @@ def read_pipeline(
         preconditioning=rules.preconditioning,
         defaults=defaults,
         envelope=_envelope(defaults),
+        system=SYSTEMS.get(kind, ""),
     )
 
 

@@ -91,6 +91,7 @@ class Parts:
         defaults: What a call uses where the user says nothing.
         envelope: What the model was trained on.
         hashes: sha256 of the weight files, by part; empty where there are no files.
+        system: Which published system it is; empty for models of our own.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Parts:
     defaults: Defaults = field(default_factory=Defaults)
     envelope: Envelope = field(default_factory=Envelope)
     hashes: dict[str, str] = field(default_factory=dict)
+    system: str = ""
 
     @property
     def modules(self) -> dict[str, nn.Module]:

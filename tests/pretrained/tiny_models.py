@@ -1,0 +1,102 @@
+"""Small models of every published kind, every parameter drawn anew, as diffusers builds them."""
+
+import tempfile
+from pathlib import Path
+
+import diffusers
+import torch
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from tests.models.unet3d_oracles import reference
+from tests.pretrained.test_diffusers_unet import COMMON, TINY
+from tests.pretrained.test_diffusers_vae import IMAGE as VAE
+from tests.pretrained.test_diffusers_vae import TEMPORAL as TEMPORAL_VAE
+from tests.pretrained.tiny_clip import make_text_encoder, make_tokenizer
+
+SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+DDIM = SD | {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+LINEAR = DDIM | {"beta_schedule": "linear", "timestep_spacing": "linspace"}
+LINEAR |= {"set_alpha_to_one": True}
+KARRAS = SD | {
+    "prediction_type": "v_prediction",
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "timestep_type": "continuous",
+    "use_karras_sigmas": True,
+}
+MOTION = {
+    "block_out_channels": (32, 64),
+    "motion_layers_per_block": 1,
+    "motion_num_attention_heads": 2,
+    "motion_norm_num_groups": 8,
+}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 224,
+    "patch_size": 56,
+    "projection_dim": 16,
+    "hidden_act": "gelu",
+}
+
+
+def small(cls, **config):
+    """A reference of which outputs stay small, as those of trained networks do."""
+    return reference(cls, 0.7, **config)
+
+
+def words():
+    """What models share that read text."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = make_tokenizer(Path(folder))
+    vae = small(diffusers.AutoencoderKL, **VAE | {"latent_channels": 4, "scaling_factor": 0.18215})
+    return {"vae": vae, "text_encoder": make_text_encoder(tokenizer), "tokenizer": tokenizer}
+
+
+def modelscope():
+    unet = small(diffusers.UNet3DConditionModel, **COMMON, **TINY[diffusers.UNet3DConditionModel])
+    scheduler = diffusers.DDIMScheduler(**DDIM)
+    return diffusers.TextToVideoSDPipeline(**words(), unet=unet, scheduler=scheduler)
+
+
+def image(scheduler=None):
+    kind = diffusers.UNet2DConditionModel
+    return diffusers.StableDiffusionPipeline(
+        **words(),
+        unet=small(kind, **COMMON, **TINY[kind]),
+        scheduler=scheduler or diffusers.DDIMScheduler(clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def animatediff():
+    kind = diffusers.UNet2DConditionModel
+    return diffusers.AnimateDiffPipeline(
+        **words(),
+        unet=small(kind, **COMMON, **TINY[kind]),
+        motion_adapter=small(diffusers.MotionAdapter, **MOTION),
+        scheduler=diffusers.DDIMScheduler(**LINEAR),
+    )
+
+
+def svd():
+    kind = diffusers.UNetSpatioTemporalConditionModel
+    torch.manual_seed(0)
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).eval()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return diffusers.StableVideoDiffusionPipeline(
+        vae=small(diffusers.AutoencoderKLTemporalDecoder, **TEMPORAL_VAE),
+        image_encoder=encoder,
+        unet=small(kind, **COMMON, **TINY[kind], num_frames=4),
+        scheduler=diffusers.EulerDiscreteScheduler(**KARRAS),
+        feature_extractor=CLIPImageProcessor(
+            do_resize=False, do_center_crop=False, do_rescale=False, do_normalize=True
+        ),
+    )
