@@ -35,7 +35,12 @@ class ClipImageEncoder(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+        try:
+            from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                "CLIP's encoders need transformers: pip install 'vdm[transformers]'"
+            ) from error
 
         self.model = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
         self.size = int(config.get("image_size", 224))

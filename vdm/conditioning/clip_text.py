@@ -43,7 +43,12 @@ class ClipTextEncoder(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], tokenizer: Mapping[str, str]) -> None:
         super().__init__()
-        from transformers import CLIPTextConfig, CLIPTextModel
+        try:
+            from transformers import CLIPTextConfig, CLIPTextModel
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                "CLIP's encoders need transformers: pip install 'vdm[transformers]'"
+            ) from error
 
         self.model = CLIPTextModel(CLIPTextConfig(**config))
         # A table of 0, 1, 2, ..., which is in no file and empty where a module is built so.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
 from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
+from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
 from vdm.pretrained.parts import Parts
 
@@ -33,10 +34,12 @@ def read(
     """A model, whatever it is stored as.
 
     Args:
-        source: A bundled name, a model folder of ours or in diffusers' layout, a run's folder or
-            ``final.safetensors``, or a Lightning ``.ckpt`` of ours.
+        source: A bundled name, a model folder of ours or in diffusers' layout, the name of a
+            published one on the hub, a run's folder or ``final.safetensors``, or a Lightning
+            ``.ckpt`` of ours.
         weights: Which weights of a training run: the averaged ones, or those of the last step.
-        motion: Folder of a motion adapter, for an image model in diffusers' layout.
+        motion: A motion adapter, for an image model in diffusers' layout: a folder or a name on the
+            hub.
         profile: Whose numerics, for models whose references disagree.
 
     Raises:
@@ -45,8 +48,16 @@ def read(
             not apply to it.
     """
     path = locate(source)
+    is_fetched = is_hub_id(source) and not path.exists()
+    if is_fetched:
+        path = fetch(str(source))
     if is_pipeline(path):
-        return read_pipeline(path, motion, profile)
+        if motion is not None and is_hub_id(motion):
+            motion = fetch(str(motion))
+        parts = read_pipeline(path, motion, profile)
+        if is_fetched:  # into a folder that is called by a hash
+            parts.name = Path(source).name
+        return parts
     if motion is not None:
         raise ValueError(
             f"got motion={str(motion)!r}, expected None: motion is for an image model, and "
