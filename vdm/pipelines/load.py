@@ -45,7 +45,8 @@ def load(
         dtype: Number format to compute in, e.g. ``"bfloat16"``; float32 by default, whatever the
             files store.
         device: Where to compute; torch's default device if None.
-        motion: Folder of a motion adapter, for image models.
+        motion: A motion adapter, for image models: a folder, its authors' file, or a name on the
+            hub.
         profile: Whose numerics, for imported models whose references disagree.
         offload: ``"cpu"`` keeps weights there and moves each part to the device while it works.
         quantize: A quantised weight format, for imported models.

@@ -15,7 +15,14 @@ from vdm.autoencoder.image_vae import ImageVAE
 from vdm.conditioning.clip_image import ClipImageEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder, read_tokenizer
 from vdm.models.unet3d import UNet3D
-from vdm.pretrained.diffusers_files import CONFIG, STEMS, open_weights, read_config
+from vdm.pretrained.diffusers_files import (
+    CONFIG,
+    STEMS,
+    TensorFiles,
+    open_weights,
+    read_config,
+    read_state,
+)
 from vdm.pretrained.diffusers_unet import entries, tables
 from vdm.pretrained.diffusers_unet_config import config_from_unet, unet_from_config
 from vdm.pretrained.diffusers_vae import (
@@ -27,6 +34,7 @@ from vdm.pretrained.diffusers_vae import (
 from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
 from vdm.pretrained.layout import cast_weight
 from vdm.pretrained.loading import fill, write_safetensors
+from vdm.pretrained.original_motion import read_motion
 
 WEIGHTS = f"{STEMS[0]}.safetensors"
 VERSION = "0.42.1"
@@ -43,7 +51,7 @@ def load_unet(
 
     Args:
         folder: Holds ``config.json`` and the weights.
-        motion: Likewise a motion adapter, for an image model.
+        motion: Likewise a motion adapter, for an image model; or its authors' file.
         variant: Which weights, e.g. ``fp16``.
         profile: Whose numerics, where references disagree.
 
@@ -52,18 +60,26 @@ def load_unet(
         ValueError: If a setting, a key, a shape or a value is not as it has to be.
     """
     folder = Path(folder)
-    adapter = None if motion is None else read_config(Path(motion))
+    adapter, modules = (None, None) if motion is None else _open_motion(Path(motion))
     with torch.device("meta"):
         network, family = unet_from_config(
             read_config(folder), str(folder / CONFIG), adapter, profile
         )
     weights: Mapping[str, Tensor] = open_weights(folder, variant)
-    if motion is not None:
-        weights = ChainMap(dict(open_weights(Path(motion))), weights)  # type: ignore[arg-type]
+    if modules is not None:
+        weights = ChainMap(dict(modules), weights)  # type: ignore[arg-type]
     where = str(folder)
     read = ForeignWeights(weights, entries(network, family), tables(weights), where)
     fill(network, read, where)
     return network
+
+
+def _open_motion(path: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """Settings and weights of a motion adapter."""
+    if path.is_dir():
+        return read_config(path), open_weights(path)
+    is_safe = path.suffix == ".safetensors"
+    return read_motion(TensorFiles([path]) if is_safe else read_state(path), str(path))
 
 
 def save_unet(
