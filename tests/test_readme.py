@@ -4,9 +4,16 @@ import json
 import re
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+import torch
+from PIL import Image
 
+import vdm
+from tests.pretrained import tiny_models
+from tests.pretrained.test_original_motion import make_adapter, original
 from vdm.pipelines.results_table import results_table
+from vdm.pretrained.certificates import systems
 from vdm.pretrained.sources import BUNDLED, bundled
 
 ROOT = Path(__file__).parent.parent
@@ -19,9 +26,26 @@ def blocks(text, language):
 
 def test_the_code_runs_and_writes_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(README, "python")
+    code, _ = blocks(README, "python")
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "circle.mp4").stat().st_size > 1000
+
+
+def test_published_models_load_as_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_models.svd().save_pretrained("snapshot")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: "snapshot")
+    image = tiny_models.image()
+    image.unet.register_to_config(norm_num_groups=32)  # as many as motion modules have
+    image.save_pretrained("folder/of/any-sd15-model")
+    motion = original(make_adapter(32, has_middle=True))
+    torch.save({"state_dict": motion}, "mm_sd_v15_v2.ckpt")
+    Image.new("RGB", (32, 32), "blue").save("boat.jpg")
+    _, code = blocks(README, "python")
+    names = {"vdm": vdm}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["clip"].frames.shape == (1, 3, 4, 32, 32)
+    assert names["generate"].parts.system == "AnimateDiff"
 
 
 def test_links_lead_somewhere():
@@ -37,6 +61,13 @@ def test_the_tables_are_those_of_the_stored_scores(name):
     table = results_table(scores)
     assert table in (BUNDLED / name / "README.md").read_text(encoding="utf-8")
     assert table in README
+
+
+def test_the_certificates_are_those_of_the_package():
+    for found in systems():
+        parts = [f"{found.parts[name].max_rel:.1e}" for name in ("network", "autoencoder")]
+        cells = [found.system, f"{found.reference} {found.version}", *parts, f"{found.max_abs:.1e}"]
+        assert f"| {' | '.join(cells)} |" in README
 
 
 def test_the_tree_names_every_package():
