@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from vdm.conditioning.picture import Picture
 from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import load_clip_image, load_clip_text, load_unet, load_vae
@@ -85,45 +87,68 @@ def read_pipeline(
         rules = rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
     network = load_unet(folder / "unet", motion, profile=profile)
     autoencoder = load_vae(folder / "vae")
-    side = autoencoder.strides[1]
     settings = read_config(folder / "unet", CONFIG)
-    defaults = _defaults(DEFAULTS[kind], rules, settings, side)
-    text_encoder = image_encoder = given = None
+    modules: dict[str, nn.Module] = {"network": network, "autoencoder": autoencoder}
+    given, more = None, {}
     if kind == SVD:
-        image_encoder, given = load_clip_image(folder / "image_encoder"), Picture()
-        defaults = replace(defaults, num_frames=settings.get("num_frames", 25))
+        modules["image_encoder"] = load_clip_image(folder / "image_encoder")
+        given, more = Picture(), {"num_frames": settings.get("num_frames", 25)}
     else:
-        text_encoder = load_clip_text(folder / "text_encoder", folder / "tokenizer")
-    return Parts(
-        name=folder.resolve().name,
-        network=network,
-        text_encoder=text_encoder,
-        autoencoder=autoencoder,
-        image_encoder=image_encoder,
-        given=given,
-        schedule=rules.schedule,
-        target=rules.target,
-        preconditioning=rules.preconditioning,
-        defaults=defaults,
-        envelope=_envelope(defaults),
-        system=SYSTEMS.get(kind, ""),
-    )
+        words = folder / "tokenizer"
+        modules["text_encoder"] = load_clip_text(folder / "text_encoder", words)
+    published = _sized(DEFAULTS[kind], settings.get("sample_size"), autoencoder.strides[1])
+    name, system = folder.resolve().name, SYSTEMS.get(kind, "")
+    return complete(name, modules, rules, published, given=given, system=system, **more)
 
 
-def _defaults(
-    published: Defaults, rules: SamplingRules, unet: Mapping[str, Any], side: int
-) -> Defaults:
-    """Published settings, in the size that the network was trained on."""
-    size = unet.get("sample_size")
-    height, width = size if isinstance(size, list) else (size, size)
-    return replace(
+def complete(
+    name: str,
+    modules: Mapping[str, nn.Module],
+    rules: SamplingRules,
+    published: Defaults,
+    given: Any = None,
+    system: str = "",
+    **changes: Any,
+) -> Parts:
+    """A model of its modules, with the settings that it was published with.
+
+    Args:
+        name: What it is called.
+        modules: Its modules by part.
+        rules: How the network's output becomes a sample.
+        published: Its settings, those of sampling aside.
+        given: How pictures are shown to the network.
+        system: Which published system it is.
+        changes: Settings that are others here.
+    """
+    defaults = replace(
         published,
-        height=published.height if height is None else height * side,
-        width=published.width if width is None else width * side,
         sampler=rules.sampler,
         time_grid=rules.time_grid,
         time_grid_args=rules.time_grid_args,
+        **changes,
     )
+    parts = Parts(
+        name=name,
+        schedule=rules.schedule,
+        target=rules.target,
+        preconditioning=rules.preconditioning,
+        given=given,
+        defaults=defaults,
+        envelope=_envelope(defaults),
+        system=system,
+    )
+    for part, module in modules.items():
+        setattr(parts, part, module)
+    return parts
+
+
+def _sized(published: Defaults, size: int | list[int] | None, side: int) -> Defaults:
+    """Published settings, in the size that the network was trained on if that is told."""
+    if size is None:
+        return published
+    height, width = size if isinstance(size, list) else (size, size)
+    return replace(published, height=height * side, width=width * side)
 
 
 def _envelope(defaults: Defaults) -> Envelope:

@@ -137,17 +137,18 @@ def _spatial(inside: str, family: Family) -> str:
     if inside == "blocks.1.blend":
         return "time_mixer"
     if found := re.fullmatch(r"blocks\.1\.block\.(.+)", inside):
-        return f"temporal_transformer_blocks.0.{_in_block(found[1])}"
+        return f"temporal_transformer_blocks.0.{in_block(found[1])}"
     return _transformer(inside)
 
 
 def _transformer(inside: str) -> str:
     if found := re.fullmatch(r"blocks\.(\d+)\.(.+)", inside):
-        return f"transformer_blocks.{found[1]}.{_in_block(found[2])}"
+        return f"transformer_blocks.{found[1]}.{in_block(found[2])}"
     return inside
 
 
-def _in_block(inside: str) -> str:
+def in_block(inside: str) -> str:
+    """Their name of a module of a transformer block."""
     for pattern, theirs in IN_BLOCK:
         named, count = re.subn(f"^{pattern}", theirs, inside)
         if count:

@@ -19,6 +19,17 @@ from vdm.utils.config import describe
 Profile = presets.Profile
 
 
+def check_profile(profile: str) -> Profile:
+    """A profile, if it is one.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if profile not in get_args(Profile):
+        raise ValueError(f"got profile={profile!r}, expected one of {', '.join(get_args(Profile))}")
+    return cast("Profile", profile)
+
+
 def unet_from_config(
     data: Mapping[str, Any],
     where: str = "config.json",
@@ -36,15 +47,14 @@ def unet_from_config(
     Raises:
         ValueError: If the class is unknown, or a setting asks for what ours cannot do.
     """
-    if profile not in get_args(Profile):
-        raise ValueError(f"got profile={profile!r}, expected one of {', '.join(get_args(Profile))}")
+    whose = check_profile(profile)
     kind = str(data.get("_class_name"))
     if kind not in BUILDERS:
         expected = ", ".join(BUILDERS)
         raise ValueError(f"{where}: got class {kind}, expected one of {expected}")
     if motion is not None and kind != "UNet2DConditionModel":
         raise ValueError(f"{where}: got a motion adapter for {kind}, expected an image model")
-    config, whose = ForeignConfig(data, where), cast("Profile", profile)
+    config = ForeignConfig(data, where)
     if motion is not None:
         built = _animated(config, ForeignConfig(motion, "motion adapter"), whose)
     else:

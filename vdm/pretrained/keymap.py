@@ -24,11 +24,13 @@ class Entry:
         ours: Our keys; with several, theirs is these one after the other along the first axis.
         num_unit_axes: How many axes of size 1 theirs has at the end that ours has not: a 1x1
             convolution is a matrix here.
+        is_transposed: Whether it is a matrix with rows for columns.
     """
 
     theirs: str
     ours: tuple[str, ...]
     num_unit_axes: int = 0
+    is_transposed: bool = False
 
 
 class ForeignWeights(Mapping[str, Tensor]):
@@ -73,6 +75,7 @@ class ForeignWeights(Mapping[str, Tensor]):
                     f"{entry.num_unit_axes} axes of size 1 at the end"
                 )
             value = value.flatten(value.ndim - entry.num_unit_axes - 1)
+        value = value.T if entry.is_transposed else value
         if len(entry.ours) == 1:
             return value
         if len(value) % len(entry.ours):
@@ -100,5 +103,6 @@ def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str
     for entry in entries:
         parts = [ours[key] for key in entry.ours]
         value = parts[0] if len(parts) == 1 else torch.cat(parts)
+        value = value.T if entry.is_transposed else value
         found[entry.theirs] = value.reshape(*value.shape, *[1] * entry.num_unit_axes)
     return found

@@ -6,9 +6,11 @@ import difflib
 from pathlib import Path
 
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
+from vdm.pretrained.diffusers_files import TensorFiles
 from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
+from vdm.pretrained.original_svd import is_svd, read_svd
 from vdm.pretrained.parts import Parts
 
 PART_FILES = ("config.json", "scheduler_config.json")
@@ -35,8 +37,8 @@ def read(
 
     Args:
         source: A bundled name, a model folder of ours or in diffusers' layout, the name of a
-            published one on the hub, a run's folder or ``final.safetensors``, or a Lightning
-            ``.ckpt`` of ours.
+            published one on the hub, its authors' single file, a run's folder or
+            ``final.safetensors``, or a Lightning ``.ckpt`` of ours.
         weights: Which weights of a training run: the averaged ones, or those of the last step.
         motion: A motion adapter, for an image model in diffusers' layout: a folder or a name on the
             hub.
@@ -48,6 +50,8 @@ def read(
             not apply to it.
     """
     path = locate(source)
+    if path.suffix == ".safetensors" and path.is_file() and is_svd(files := TensorFiles([path])):
+        return read_svd(path, files, profile)
     is_fetched = is_hub_id(source) and not path.exists()
     if is_fetched:
         path = fetch(str(source))
