@@ -18,6 +18,8 @@ from typing import Any
 
 PROMPT = "a red circle moves left"
 NUM_REPEATS = 3
+MAXRSS = 1 if sys.platform == "darwin" else 1024
+"""Bytes in the unit of ``ru_maxrss``."""
 
 
 def sampling_cost(model: str | Path, settings: Mapping[str, Any]) -> dict[str, float]:
@@ -73,12 +75,27 @@ def _forget_peak() -> int:
     return _status("VmRSS")
 
 
-def _status(name: str) -> int:
-    """A size in bytes that the system notes of this process; without /proc always the peak."""
-    status = Path("/proc/self/status")
+def wait_for(process: subprocess.Popen[Any]) -> int:
+    """Wait for the end of a process; returns the bytes that it had resident at most.
+
+    They are looked up while it runs: what the system tells at its end counts the process that
+    started it, too.
+    """
+    status, peak = Path(f"/proc/{process.pid}/status"), 0
     if not status.is_file():
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        process.wait()
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS
+    while process.poll() is None:
+        with contextlib.suppress(OSError, ValueError):
+            peak = max(peak, _status("VmHWM", status))
+        time.sleep(0.1)
+    return peak
+
+
+def _status(name: str, status: Path = Path("/proc/self/status")) -> int:
+    """A size in bytes that the system notes of a process; without /proc the peak of this one."""
+    if not Path("/proc/self/status").is_file():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS
     (line,) = (row for row in status.read_text().splitlines() if row.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
 

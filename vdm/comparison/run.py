@@ -19,7 +19,7 @@ import torch
 
 import vdm
 from vdm.comparison.budget import build_stage, count_step, steps_within
-from vdm.comparison.cost import measure_sampling, sampling_cost
+from vdm.comparison.cost import measure_sampling, sampling_cost, wait_for
 from vdm.comparison.experiment import Arm, Experiment, Stage
 from vdm.comparison.results import Result, arm_digest
 from vdm.comparison.sheet import write_sheet
@@ -179,18 +179,17 @@ def _fit_apart(words: Sequence[str], run: Path) -> dict[str, Any]:
             [sys.executable, "-m", "vdm.cli", "fit", *words], stdout=file, stderr=file
         )
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            peak = wait_for(process)
         except BaseException:
             process.terminate()
             process.wait()
             raise
-    if code := os.waitstatus_to_exitcode(status):
+    if code := process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise RuntimeError(f"training ended with status {code}, see {log}: {(lines or [''])[-1]}")
-    unit = 1 if sys.platform == "darwin" else 1024
     noted = {
         "seconds": before["seconds"] + time.perf_counter() - start,
-        "peak_bytes": max(before["peak_bytes"], usage.ru_maxrss * unit),
+        "peak_bytes": max(before["peak_bytes"], peak),
     }
     notes.write_text(json.dumps(noted) + "\n")
     return noted
