@@ -12,24 +12,40 @@ from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights
 from vdm.pretrained.diffusers_export import save_pipeline
-from vdm.pretrained.diffusers_files import CONFIG, read_config
+from vdm.pretrained.diffusers_files import CONFIG, TensorFiles, read_config
 from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
 from vdm.pretrained.layout import CARD, read_folder, write_folder
+from vdm.pretrained.loading import read_pickled
+from vdm.pretrained.original_network import load_original_network
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
 from vdm.utils.config import describe
 
 
 def load_network(folder: str | Path) -> nn.Module:
-    """The denoising network of a model, or of a component folder of diffusers, in eval mode.
+    """The denoising network of a model, in eval mode.
+
+    Args:
+        folder: A model, a component folder of diffusers, or the single file of a network's authors.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If the model has none, or a key is missing, surplus or of another shape.
     """
     path = locate(folder)
-    return load_unet(path) if (path / CONFIG).is_file() else _part(folder, "network")
+    if (path / CONFIG).is_file():
+        return load_unet(path)
+    if path.suffix in (".pt", ".pth", ".bin") or (path.suffix and _is_foreign(path)):
+        return load_original_network(path)
+    return _part(folder, "network")
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is none of ours."""
+    if path.suffix == ".safetensors" and path.is_file():
+        return not any(key.startswith(("ema.", "raw.")) for key in TensorFiles([path]))
+    return path.suffix == ".ckpt" and path.is_file() and "vdm" not in read_pickled(path)
 
 
 def load_autoencoder(folder: str | Path) -> nn.Module:

@@ -58,6 +58,18 @@ SVD = Family(is_blended=True)
 MODELSCOPE = Family("temp_convs")
 STABLE_DIFFUSION = Family(has_kernels=True)
 ANIMATEDIFF = Family(after_transformer="motion_modules", has_kernels=True)
+LAVIE = STABLE_DIFFUSION
+"""Its authors extended the image model of diffusers; frames meet in guests of its blocks."""
+
+GUEST = {
+    "norm": "norm_temp",
+    "bias.embed": "attn_temp.time_rel_pos_bias.relative_attention_bias",
+    "attention.to_out": "attn_temp.to_out.0",
+    "attention.to_q": "attn_temp.to_q",
+    "attention.to_k": "attn_temp.to_k",
+    "attention.to_v": "attn_temp.to_v",
+}
+"""Modules of an attention over time that is a guest in a block, or stands behind it."""
 
 
 def entries(network: UNet3D, family: Family) -> list[Entry]:
@@ -142,6 +154,10 @@ def _spatial(inside: str, family: Family) -> str:
 
 
 def _transformer(inside: str) -> str:
+    if (found := re.fullmatch(r"blocks\.(\d+)\.guests\.0\.(.+)", inside)) and found[2] in GUEST:
+        return f"transformer_blocks.{found[1]}.{GUEST[found[2]]}"
+    if (found := re.fullmatch(r"blocks\.(\d+)\.(.+)", inside)) and found[2] in GUEST:
+        return f"transformer_blocks.{int(found[1]) // 2}.{GUEST[found[2]]}"
     if found := re.fullmatch(r"blocks\.(\d+)\.(.+)", inside):
         return f"transformer_blocks.{found[1]}.{in_block(found[2])}"
     return inside
@@ -160,6 +176,6 @@ def _nameless(stem: str) -> ValueError:
     return ValueError(f"got a network with {stem}, for which diffusers has no name")
 
 
-def tables(network_keys: Iterable[str]) -> list[str]:
+def tables(keys: Iterable[str]) -> list[str]:
     """Keys that hold tables of positions, which are computed here."""
-    return [key for key in network_keys if key.endswith("pos_embed.pe")]
+    return [key for key in keys if key.endswith(("pos_embed.pe", "rotary_emb.freqs"))]

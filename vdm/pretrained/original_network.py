@@ -1,0 +1,109 @@
+"""Single files of authors that hold a network: which it is, is seen by its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vdm.models import unet3d_presets as presets
+from vdm.models.unet3d import UNet3D
+from vdm.pretrained.diffusers_files import TensorFiles, read_state
+from vdm.pretrained.diffusers_unet import LAVIE, entries, tables
+from vdm.pretrained.keymap import Entry, ForeignWeights
+from vdm.pretrained.loading import fill
+from vdm.pretrained.original_unet import (
+    MODELSCOPE_ORIGINAL,
+    SVD_ORIGINAL,
+    VIDEOCRAFTER_ORIGINAL,
+    OriginalFamily,
+    original_entries,
+)
+
+UNET = "model.diffusion_model."
+GUEST = "attn_temp.to_q.weight"
+BIAS = "time_rel_pos_bias.relative_attention_bias.weight"
+
+Make = Callable[[], UNet3D]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A published network.
+
+    Args:
+        make: Builds it.
+        family: Whose names its weights have; None for those of LaVie.
+        marks: Ends of keys that no other network has all of.
+        lacks: Ends of keys that it has none of.
+    """
+
+    make: Make
+    family: OriginalFamily | None
+    marks: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
+
+
+KNOWN = {
+    "stable_video_diffusion": Known(
+        presets.stable_video_diffusion,
+        SVD_ORIGINAL,
+        ("label_emb.0.0.weight", "time_pos_embed.0.weight"),
+    ),
+    "videocrafter2": Known(
+        presets.videocrafter2,
+        VIDEOCRAFTER_ORIGINAL,
+        ("init_attn.0.norm.weight", "fps_embedding.0.weight", "temopral_conv.conv1.0.weight"),
+        ("to_k_ip.weight",),
+    ),
+    "modelscope": Known(presets.modelscope, MODELSCOPE_ORIGINAL, ("input_blocks.0.1.norm.weight",)),
+    "lavie": Known(presets.lavie, None, (GUEST, BIAS)),
+    "lavie_interpolation": Known(presets.lavie_interpolation, None, (GUEST,), (BIAS,)),
+}
+
+
+def recognize(keys: Iterable[str], where: str) -> str:
+    """The name of the network that keys belong to.
+
+    Raises:
+        ValueError: If it is none of those that are known.
+    """
+    names = list(keys)
+
+    def has(mark: str) -> bool:
+        return any(name.endswith(mark) for name in names)
+
+    for name, known in KNOWN.items():
+        if all(has(mark) for mark in known.marks) and not any(has(mark) for mark in known.lacks):
+            return name
+    raise ValueError(f"{where}: got a file of no known network, expected one of {', '.join(KNOWN)}")
+
+
+def load_original_network(path: Path, make: Make | None = None) -> UNet3D:
+    """The network of a single file, in eval mode, its weights as stored.
+
+    Args:
+        path: Of the authors: Stable Video Diffusion, ModelScope, VideoCrafter 2, LaVie.
+        make: Builds the network, if it has another size than the published one.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or of no known network, or a key, a shape or a value is not as
+            it has to be.
+    """
+    is_safe = path.suffix == ".safetensors"
+    state: Mapping[str, Tensor] = TensorFiles([path]) if is_safe else read_state(path)
+    inside = {key.split(UNET)[1]: key for key in state if UNET in key}
+    theirs = {name: state[key] for name, key in inside.items()} if inside else state
+    known = KNOWN[recognize(theirs, str(path))]
+    with torch.device("meta"):
+        network = (make or known.make)()
+    if known.family is None:
+        places: list[Entry] = entries(network, LAVIE)
+    else:
+        places = original_entries(network, known.family, theirs)
+    fill(network, ForeignWeights(theirs, places, tables(theirs), str(path)), str(path))
+    return network
