@@ -47,9 +47,9 @@ CASES = {
     "animatelcm": (
         "LCMScheduler",
         {"beta_schedule": "linear", "original_inference_steps": 100},
-        "lcm",
+        "latent_consistency",
     ),
-    "lcm": ("LCMScheduler", {}, "lcm"),
+    "lcm": ("LCMScheduler", {}, "latent_consistency"),
     "multistep": ("DPMSolverMultistepScheduler", SD, "dpmpp_2m"),
     "multistep leading": (
         "DPMSolverMultistepScheduler",

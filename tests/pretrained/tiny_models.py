@@ -75,6 +75,12 @@ def image(scheduler=None):
     )
 
 
+def animatelcm():
+    model = animatediff()
+    model.scheduler = diffusers.LCMScheduler(beta_schedule="linear", original_inference_steps=100)
+    return model
+
+
 def animatediff():
     kind = diffusers.UNet2DConditionModel
     return diffusers.AnimateDiffPipeline(

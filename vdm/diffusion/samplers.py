@@ -30,6 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.diffusion.denoiser import consistency_boundary
 from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
 from vdm.diffusion.time_grids import constant_stride
 from vdm.types import Denoise
@@ -302,6 +303,24 @@ def lcm(
             x = x + b.sigma * draw(x)
         walk.report(x)
     return x.to(walk.dtype)
+
+
+def latent_consistency(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """:func:`lcm` for models that were distilled with the published boundary scales.
+
+    Source:
+        Luo et al. 2023, arXiv:2310.04378, section 4.1.
+    """
+    consistent = consistency_boundary(denoise)
+    return lcm(consistent, schedule, x, times, noise=noise, callback=callback)
 
 
 def dpmpp_2m(

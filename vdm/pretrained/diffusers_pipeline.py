@@ -18,18 +18,23 @@ from vdm.pretrained.parts import Defaults, Envelope, Parts
 INDEX = "model_index.json"
 IMAGE, SVD = "StableDiffusionPipeline", "StableVideoDiffusionPipeline"
 MODELSCOPE, ANIMATEDIFF = "TextToVideoSDPipeline", "AnimateDiffPipeline"
+ANIMATELCM = "AnimateDiffPipeline with LCMScheduler"
 DEFAULTS = {
     SVD: Defaults(14, 7.0, 576, 1024, 25, (1.0, 3.0)),
     MODELSCOPE: Defaults(16, 8.0, 256, 256, 50, 9.0),
     ANIMATEDIFF: Defaults(16, 8.0, 512, 512, 50, 7.5),
+    ANIMATELCM: Defaults(16, 8.0, 512, 512, 4, 1.5),
     IMAGE: Defaults(1, 8.0, 512, 512, 50, 7.5),
 }
 """What is published for each kind of model."""
+
+KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, IMAGE)
 
 SYSTEMS = {
     SVD: "Stable Video Diffusion",
     MODELSCOPE: "ModelScope text-to-video",
     ANIMATEDIFF: "AnimateDiff",
+    ANIMATELCM: "AnimateLCM",
 }
 """As their certificates call them."""
 
@@ -71,8 +76,8 @@ def read_pipeline(
     """
     index, where = read_config(folder, INDEX), folder / INDEX
     kind = str(index.get("_class_name"))
-    if kind not in DEFAULTS:
-        raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(DEFAULTS)}")
+    if kind not in KINDS:
+        raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(KINDS)}")
     needed = READ | (PICTURES if kind == SVD else WORDS)
     parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
     if surplus := sorted(parts - READ - WORDS - PICTURES - set(UNREAD)):
@@ -85,6 +90,8 @@ def read_pipeline(
     else:
         path = folder / "scheduler"
         rules = rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
+    if kind == ANIMATEDIFF and rules.sampler == "latent_consistency":
+        kind = ANIMATELCM
     network = load_unet(folder / "unet", motion, profile=profile)
     autoencoder = load_vae(folder / "vae")
     settings = read_config(folder / "unet", CONFIG)

@@ -163,7 +163,7 @@ def _lcm(config: ForeignConfig) -> SamplingRules:
     for name in ("timestep_spacing", "steps_offset", "set_alpha_to_one"):
         config.take(name, None)  # nothing reads them there either: the last step ends clean
     arguments = {"original_steps": config.take("original_inference_steps", 50)}
-    return SamplingRules(*_table(config), "lcm", arguments, "lcm")
+    return SamplingRules(*_table(config), "lcm", arguments, "latent_consistency")
 
 
 def _multistep(config: ForeignConfig) -> SamplingRules:
@@ -231,7 +231,7 @@ CLASSES = {
     "ddim_constant_stride": "DDIMScheduler",
     "euler": "EulerDiscreteScheduler",
     "ancestral": "EulerAncestralDiscreteScheduler",
-    "lcm": "LCMScheduler",
+    "latent_consistency": "LCMScheduler",
     "dpmpp_2m": "DPMSolverMultistepScheduler",
     "dpmpp_2m_sde": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
