@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import vdm
-from tests.pretrained.tiny_models import animatediff, image, modelscope, svd
+from tests.pretrained.tiny_models import VISION, animatediff, image, modelscope, svd
+from vdm.conditioning.clip_image import ClipImageEncoder
 from vdm.pretrained import convert, export, read
 from vdm.pretrained.parts import Parts
 
@@ -48,6 +49,18 @@ def test_pictures_there_and_back(tmp_path):
     same_weights(theirs, again)
     assert again.feature_extractor.do_rescale is False
     assert again.scheduler.config.sigma_max == 700.0
+    assert again.unet.config.num_frames == 4
+
+
+def test_an_encoder_made_here_says_what_it_is(tmp_path):
+    svd().save_pretrained(tmp_path / "theirs")
+    parts = read(tmp_path / "theirs")
+    config = {key: VISION[key] for key in VISION}  # without the notes of a file
+    made = ClipImageEncoder(config)
+    made.load_state_dict(parts.image_encoder.state_dict())
+    parts.image_encoder = made
+    export(parts, tmp_path / "ours")
+    assert read(tmp_path / "ours").image_encoder is not None
 
 
 def test_the_command_line_changes_the_layout(tmp_path):

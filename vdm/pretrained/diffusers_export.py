@@ -64,7 +64,10 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     scheduler = config_from_rules(rules)
     folder.mkdir(parents=True, exist_ok=True)
     unet = folder / "unet"
-    save_unet(parts.network, unet, dtype, sample_size=_sample_size(parts))
+    more: dict[str, Any] = {"sample_size": _sample_size(parts)}
+    if parts.image_encoder is not None:
+        more["num_frames"] = parts.defaults.num_frames
+    save_unet(parts.network, unet, dtype, more)
     kind = json.loads((unet / CONFIG).read_text(encoding="utf-8"))["_class_name"]
     index: dict[str, Any] = {"_class_name": PIPELINES[kind], "_diffusers_version": VERSION}
     index["unet"] = ["diffusers", kind]
@@ -120,8 +123,10 @@ def _save_transformer(
         key.removeprefix("model."): cast_weight(value, dtype, key)
         for key, value in module.state_dict().items()
     }
-    config: Any = module._init_args
-    _write_json(folder / CONFIG, {**config["config"], "architectures": [kind]})
+    arguments: Any = module._init_args
+    model: Any = module.model
+    said = {"architectures": [kind], "model_type": model.config.model_type}
+    _write_json(folder / CONFIG, {**arguments["config"], **said})
     write_safetensors(state, folder / "model.safetensors", {"format": "pt"})
     return ["transformers", kind]
 

@@ -86,7 +86,7 @@ def save_unet(
     network: UNet3D,
     folder: str | Path,
     dtype: torch.dtype | None = None,
-    sample_size: int | list[int] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Path:
     """The inverse of :func:`load_unet`: a component folder that diffusers itself loads.
 
@@ -94,7 +94,7 @@ def save_unet(
         network: A U-Net of a kind that diffusers has a class for.
         folder: Made if need be.
         dtype: Store floating-point weights in this type; as they are if None.
-        sample_size: Height and width of latents that a pipeline makes where nothing is said.
+        more: Further settings, which are of its pipeline: ``sample_size``, ``num_frames``.
 
     Returns:
         The folder.
@@ -103,7 +103,7 @@ def save_unet(
         ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
     """
     config, family = config_from_unet(network)
-    config |= {"sample_size": sample_size}
+    config |= more or {}
     return _save(network, config, entries(network, family), Path(folder), dtype)
 
 
