@@ -32,6 +32,7 @@ class ClipTextEncoder(nn.Module):
     Args:
         config: Settings of ``transformers.CLIPTextConfig``.
         tokenizer: The tokenizer's files: what is in them, by name.
+        pad_id: Number of the token that short texts are filled with; the tokenizer's own if None.
 
     Raises:
         ValueError: If the tokenizer's files are not enough for one.
@@ -41,7 +42,9 @@ class ClipTextEncoder(nn.Module):
         Supervision", arXiv:2103.00020, sec. 2.4.
     """
 
-    def __init__(self, config: Mapping[str, Any], tokenizer: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], tokenizer: Mapping[str, str], pad_id: int | None = None
+    ) -> None:
         super().__init__()
         try:
             from transformers import CLIPTextConfig, CLIPTextModel
@@ -57,6 +60,7 @@ class ClipTextEncoder(nn.Module):
         self.model.embeddings.register_buffer("position_ids", places, persistent=False)
         self.max_length = count
         self._tokenize = _tokenizer(tokenizer)
+        self.pad_id: int = self._tokenize.pad_token_id if pad_id is None else pad_id
 
     def forward(self, prompts: Sequence[str]) -> TextStates:
         """Encode texts; ``""`` is the text that says nothing.
@@ -67,31 +71,25 @@ class ClipTextEncoder(nn.Module):
         Returns:
             States of the tokens, and that of the end of the text.
         """
-        found = self._tokenize(
-            list(prompts),
-            padding="max_length",
-            max_length=self.max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        self._warn_of_cuts(prompts)
-        numbers = found.input_ids.to(self.model.embeddings.token_embedding.weight.device)
-        states = self.model(numbers)
+        numbers = torch.tensor([self._numbers(prompt) for prompt in prompts])
+        states = self.model(numbers.to(self.model.embeddings.token_embedding.weight.device))
         return TextStates(states.last_hidden_state, None, states.pooler_output)
+
+    def _numbers(self, prompt: str) -> list[int]:
+        """As many tokens as the model reads."""
+        numbers = self._tokenize(prompt).input_ids
+        if len(numbers) > self.max_length:
+            warnings.warn(
+                f"got a prompt of {len(numbers)} tokens, of which {self.max_length} are read: "
+                f"{prompt[:40]!r}...",
+                stacklevel=4,
+            )
+            numbers = [*numbers[: self.max_length - 1], numbers[-1]]
+        return numbers + [self.pad_id] * (self.max_length - len(numbers))
 
     def encode(self, prompts: Sequence[str]) -> TextStates:
         """The same."""
         return self(prompts)
-
-    def _warn_of_cuts(self, prompts: Sequence[str]) -> None:
-        lengths = [len(ids) for ids in self._tokenize(list(prompts), truncation=False).input_ids]
-        for prompt, length in zip(prompts, lengths, strict=True):
-            if length > self.max_length:
-                warnings.warn(
-                    f"got a prompt of {length} tokens, of which {self.max_length} are read: "
-                    f"{prompt[:40]!r}...",
-                    stacklevel=3,
-                )
 
 
 def _tokenizer(files: Mapping[str, str]) -> Any:
