@@ -127,8 +127,12 @@ def test_paths_that_lead_nowhere_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"holds neither vdm\.json nor final\.safetensors"):
         read(tmp_path)
     (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(ValueError, match="diffusers folder"):
+    with pytest.raises(ValueError, match=r"model_index\.json: got class None, expected one of"):
         read(tmp_path)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"a part of a model \(config\.json\); expected vdm\.json"):
+        read(tmp_path / "part")
     (tmp_path / "model.bin").write_bytes(b"1")
     with pytest.raises(ValueError, match=r"got \.bin, expected \.safetensors"):
         read(tmp_path / "model.bin")
