@@ -8,8 +8,10 @@ import torch
 
 import vdm
 from tests.pretrained.tiny_models import VISION, animatediff, image, modelscope, svd
+from vdm.cli import main
 from vdm.conditioning.clip_image import ClipImageEncoder
-from vdm.pretrained import convert, export, read
+from vdm.conditioning.clip_text import ClipTextEncoder
+from vdm.pretrained import export, read
 from vdm.pretrained.parts import Parts
 
 
@@ -65,8 +67,10 @@ def test_an_encoder_made_here_says_what_it_is(tmp_path):
 
 def test_the_command_line_changes_the_layout(tmp_path):
     modelscope().save_pretrained(tmp_path / "theirs")
-    convert(tmp_path / "theirs", tmp_path / "ours")  # to our own layout
-    convert(tmp_path / "ours", tmp_path / "back", layout="diffusers", dtype="float16")
+    theirs, ours, back = (str(tmp_path / name) for name in ("theirs", "ours", "back"))
+    assert main(["convert", theirs, ours]) == 0  # to our own layout
+    there = ["--layout", "diffusers", "--dtype", "float16"]
+    assert main(["convert", ours, back, *there]) == 0
     one, other = (read(tmp_path / name) for name in ("theirs", "back"))
     assert one.describe()["parts"] == other.describe()["parts"]
     for name, module in one.modules.items():
@@ -82,4 +86,12 @@ def test_a_model_without_a_pipeline_there_is_refused(tmp_path):
     parts = read(tmp_path / "theirs")
     parts.text_encoder = None
     with pytest.raises(ValueError, match="expected CLIP's text transformer"):
+        export(parts, tmp_path / "ours")
+
+
+def test_padding_that_no_tokenizer_has_is_refused(tmp_path):
+    modelscope().save_pretrained(tmp_path / "theirs")
+    parts = read(tmp_path / "theirs")
+    parts.text_encoder = ClipTextEncoder(**parts.text_encoder._init_args | {"pad_id": 0})
+    with pytest.raises(ValueError, match="got pad_id=0, which no tokenizer there has"):
         export(parts, tmp_path / "ours")

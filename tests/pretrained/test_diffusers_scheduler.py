@@ -7,6 +7,10 @@ import diffusers
 import pytest
 import torch
 
+from tests.pretrained.tiny_models import DDIM as MODELSCOPE
+from tests.pretrained.tiny_models import KARRAS as SVD
+from tests.pretrained.tiny_models import LINEAR as ANIMATEDIFF
+from tests.pretrained.tiny_models import SD
 from vdm.diffusion import samplers, time_grids
 from vdm.diffusion.preconditioning import SVDPreconditioning
 from vdm.diffusion.schedules import EDM, LinearPath
@@ -19,23 +23,6 @@ from vdm.pretrained.diffusers_scheduler import (
     rules_from_config,
 )
 
-SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-MODELSCOPE = SD | {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
-ANIMATEDIFF = SD | {
-    "beta_schedule": "linear",
-    "clip_sample": False,
-    "timestep_spacing": "linspace",
-    "steps_offset": 1,
-}
-SVD = SD | {
-    "prediction_type": "v_prediction",
-    "sigma_min": 0.002,
-    "sigma_max": 700.0,
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-    "timestep_type": "continuous",
-    "use_karras_sigmas": True,
-}
 CASES = {
     "modelscope": ("DDIMScheduler", MODELSCOPE, "ddim"),
     "animatediff": ("DDIMScheduler", ANIMATEDIFF, "ddim_constant_stride"),

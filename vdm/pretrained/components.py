@@ -14,7 +14,12 @@ from vdm.pretrained.checkpoints import Weights
 from vdm.pretrained.diffusers_export import save_pipeline
 from vdm.pretrained.diffusers_files import CONFIG, TensorFiles, read_config
 from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
-from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
+from vdm.pretrained.diffusers_scheduler import (
+    SCHEDULER_CONFIG,
+    SamplingRules,
+    rules_from_config,
+    rules_of,
+)
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.loading import read_pickled
 from vdm.pretrained.original_network import load_original_network
@@ -75,15 +80,7 @@ def load_schedule(folder: str | Path) -> SamplingRules:
     parts = _read(folder, ())
     if parts.schedule is None:
         raise ValueError(f"{folder}: the model has no schedule")
-    defaults = parts.defaults
-    return SamplingRules(
-        parts.schedule,
-        parts.target,
-        parts.preconditioning,
-        defaults.time_grid,
-        defaults.time_grid_args,
-        defaults.sampler,
-    )
+    return rules_of(parts)
 
 
 def export(

@@ -17,8 +17,8 @@ from vdm.pretrained.diffusers_folder import VERSION, WEIGHTS, save_unet, save_va
 from vdm.pretrained.diffusers_pipeline import ANIMATEDIFF, IMAGE, INDEX, MODELSCOPE, SVD
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
-    SamplingRules,
     config_from_rules,
+    rules_of,
 )
 from vdm.pretrained.layout import cast_weight
 from vdm.pretrained.loading import read_safetensors, write_safetensors
@@ -60,8 +60,7 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     if not isinstance(parts.network, UNet3D) or parts.autoencoder is None:
         kinds = ", ".join(type(part).__name__ for part in parts.modules.values())
         raise ValueError(f"diffusers has no class for {kinds}; expected layout='vdm'")
-    rules = _rules(parts)
-    scheduler = config_from_rules(rules)
+    scheduler = config_from_rules(rules_of(parts))
     folder.mkdir(parents=True, exist_ok=True)
     unet = folder / "unet"
     more: dict[str, Any] = {"sample_size": _sample_size(parts)}
@@ -88,18 +87,6 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
         index |= {"safety_checker": [None, None], "requires_safety_checker": False}
     _write_json(folder / INDEX, index)
     return folder
-
-
-def _rules(parts: Parts) -> SamplingRules:
-    defaults = parts.defaults
-    return SamplingRules(
-        parts.schedule,
-        parts.target,
-        parts.preconditioning,
-        defaults.time_grid,
-        defaults.time_grid_args,
-        defaults.sampler,
-    )
 
 
 def _sample_size(parts: Parts) -> int | list[int]:
@@ -137,6 +124,10 @@ def _save_words(
     if not isinstance(encoder, ClipTextEncoder):
         raise ValueError(f"got a {type(encoder).__name__}, expected CLIP's text transformer")
     arguments: Any = encoder._init_args
+    if arguments["pad_id"] is not None:
+        raise ValueError(
+            f"got pad_id={encoder.pad_id}, which no tokenizer there has; expected layout='vdm'"
+        )
     (folder / "tokenizer").mkdir(exist_ok=True)
     for name, text in arguments["tokenizer"].items():
         (folder / "tokenizer" / name).write_text(text, encoding="utf-8")

@@ -12,6 +12,7 @@ from vdm.diffusion.schedules import EDM, NoiseSchedule
 from vdm.diffusion.shifted_schedules import ZeroTerminalSNR
 from vdm.diffusion.targets import X0, Eps, Target, V
 from vdm.pretrained.diffusers_settings import ForeignConfig
+from vdm.pretrained.parts import Parts
 
 SCHEDULER_CONFIG = "scheduler_config.json"
 TARGETS: dict[str, Target] = {"epsilon": Eps(), "v_prediction": V(), "sample": X0()}
@@ -43,6 +44,19 @@ class SamplingRules:
     time_grid: str
     time_grid_args: dict[str, float]
     sampler: str
+
+
+def rules_of(parts: Parts) -> SamplingRules:
+    """Those of a model."""
+    defaults = parts.defaults
+    return SamplingRules(
+        parts.schedule,
+        parts.target,
+        parts.preconditioning,
+        defaults.time_grid,
+        defaults.time_grid_args,
+        defaults.sampler,
+    )
 
 
 def rules_from_config(data: Mapping[str, Any], where: str = SCHEDULER_CONFIG) -> SamplingRules:
