@@ -1,12 +1,14 @@
 """``vdm compare``: reports without work, runs what is missing, refuses what cannot be meant."""
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
 
 from vdm import cli
 from vdm.comparison.experiment import read_experiment
+from vdm.comparison.timing import NUM_ROUNDS, read_timing
 
 ROOT = Path(__file__).parents[1]
 SMALL = """
@@ -93,3 +95,28 @@ def test_every_experiment_is_in_the_list():
         text = (path.parent / "README.md").read_text()
         for heading in ("## Question", "## Hypothesis", "## Result", "## Answer"):
             assert heading in text, path.parent.name
+
+
+def test_arms_are_timed_side_by_side(folder, tmp_path, capsys):
+    assert vdm(folder, "--run", "--seeds", "0", "--out", tmp_path / "runs") == 0
+    (folder / "experiment.yaml").write_text(SMALL + "timed: {num_frames: [8]}\n")
+    assert vdm(folder, "--time") == 0
+    timing = read_timing(read_experiment(folder))
+    asked = [(row["arm"], row["argument"], row["value"]) for row in timing.rows]
+    settings = [(None, None), ("guidance_scale", 1.0), ("num_frames", 8)]
+    assert asked == [(arm, *setting) for arm in ("few", "more") for setting in settings]
+    assert all(len(row["seconds"]) == NUM_ROUNDS for row in timing.rows)
+    text = capsys.readouterr().out
+    assert f"| more | {statistics.median(timing.seconds('more')):.2f} |" in text
+    assert f"| {timing.ratio('more', 'few'):.2f}x |" in text
+    assert "## Time over num_frames" in text
+    assert "other settings" not in text  # timing is no part of what a result depends on
+
+
+def test_what_was_never_trained_is_not_timed(folder, tmp_path, capsys):
+    (folder.parents[1] / "configs").mkdir()
+    (folder.parents[1] / "configs" / "tiny.yaml").write_text("model: {}\n")
+    arms = "arms: {tiny: {recipe: tiny}}\nbudget: {steps: 1}\nquestion: q\nhypothesis: h\n"
+    (folder / "experiment.yaml").write_text(arms)
+    assert vdm(folder, "--time", "--out", tmp_path / "runs") == 1
+    assert "no run of tiny has ended" in capsys.readouterr().err

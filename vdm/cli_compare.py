@@ -30,6 +30,9 @@ def parser() -> Parser:
     made.add_argument(
         "--smoke", action="store_true", help="one step of every arm, on next to no data, in DIR"
     )
+    made.add_argument(
+        "--time", action="store_true", help="time sampling, all arms side by side, when all has run"
+    )
     made.add_argument("--arm", help="only this arm")
     made.add_argument("--no-report", dest="report", action="store_false", help="run, and no more")
     return made
@@ -60,6 +63,14 @@ def main(words: list[str]) -> None:
             _one_by_one(experiment, out, todo)
     finally:
         signal.signal(signal.SIGTERM, before)
+    if asked.time:
+        from vdm.comparison.run import trained_model
+        from vdm.comparison.timing import time_arms
+
+        def locate(arm: Any) -> str:
+            return trained_model(arm, (out / f"{arm.name}-s{seed}" for seed in experiment.seeds))
+
+        print(f"wrote {time_arms(experiment, locate).save(experiment)}", flush=True)
     if asked.report:
         _report(experiment)
 
@@ -134,10 +145,11 @@ def _report(experiment: Any) -> None:
     from vdm.comparison.report import write_table
     from vdm.comparison.results import read_results
     from vdm.comparison.sheet import write_sheets
+    from vdm.comparison.timing import read_timing
 
-    results = read_results(experiment)
-    path = write_table(experiment, results)
+    results, timing = read_results(experiment), read_timing(experiment)
+    path = write_table(experiment, results, timing)
     print(path.read_text(encoding="utf-8"))
-    for made in (path, *write_plots(experiment, results), write_sheets(experiment)):
+    for made in (path, *write_plots(experiment, results, timing), write_sheets(experiment)):
         if made is not None:
             print(f"wrote {made}")

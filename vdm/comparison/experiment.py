@@ -119,6 +119,7 @@ class Experiment:
         scoring: How clips are scored.
         sweep: Values of sampling arguments, each scored too: ``{"steps": [5, 25]}``.
         sweep_n: Clips per value of a sweep.
+        timed: Values that clips are timed under, but not scored: ``{"num_frames": [8, 64]}``.
         autoencoder: Whose latents all arms share.
         overrides: Keys of the recipes that all arms share, e.g. ``trainer.precision: 32-true``.
         measure: Functions ``module:name``, called as
@@ -139,6 +140,7 @@ class Experiment:
     scoring: Scoring = Scoring()
     sweep: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     sweep_n: int = 32
+    timed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     autoencoder: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     measure: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from vdm.metrics.temporal import jitter, mean_jitter
 from vdm.pipelines.cascade import Cascade
 from vdm.pipelines.interpolate_scores import interpolation_scores
 from vdm.pipelines.stream import stream_clip
-from vdm.pipelines.stream_cost import LENGTHS, Arm, measure
+from vdm.pipelines.stream_cost import LENGTHS, Arm, is_causal, measure
 from vdm.utils.rng import derive_seed
 from vdm.utils.video_io import to_uint8
 
@@ -68,7 +68,7 @@ def diversity(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool =
 
 
 def growth(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = False) -> Rows:
-    """Cost and coherence as clips grow; a causal network makes them chunk by chunk.
+    """Memory and coherence as clips grow; a causal network makes them chunk by chunk.
 
     Args:
         model: What ``vdm.load`` takes.
@@ -78,7 +78,7 @@ def growth(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = Fa
     """
     lengths, prompts = ((8,), PROMPTS[:1]) if is_smoke else (LENGTHS, PROMPTS)
     generate: Any = vdm.load(model)
-    is_streamed = bool(getattr(generate.network, "is_causal", False))
+    is_streamed = is_causal(generate)
     arm = Arm(str(model), generate, is_streamed)
     make = partial(stream_clip, generate) if is_streamed else generate
     rows = []
@@ -93,7 +93,6 @@ def growth(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = Fa
                 {
                     "frames": length,
                     "made": "chunk by chunk" if is_streamed else "at once",
-                    "ms per frame": 1000 * cost.seconds_per_frame,
                     "MB remembered": cost.cache_bytes / 1e6,
                     "flicker (jitter, residual) %": mean_jitter(jitter(frames)).residual,
                 }

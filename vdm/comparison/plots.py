@@ -5,29 +5,33 @@ The files are SVG without dates and random names, so that the same results give 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vdm.comparison.experiment import Experiment
-from vdm.comparison.report import CAPTIONS, Results
+from vdm.comparison.report import CAPTIONS, Results, seconds_of
 from vdm.comparison.statistics import spread
+from vdm.comparison.timing import Timing
 
 WHOLE = f"{CAPTIONS}/whole"
 
 
-def write_plots(experiment: Experiment, results: Results) -> list[Path]:
+def write_plots(
+    experiment: Experiment, results: Results, timing: Timing | None = None
+) -> list[Path]:
     """Write every plot that there are results for, beside ``experiment.yaml``."""
     made = []
     if any(run.training for runs in results.values() for run in runs):
         made.append(_loss(experiment.folder / "loss.svg", results))
     for name in experiment.sweep:
         if any(run.sweep for runs in results.values() for run in runs):
-            made.append(_quality(experiment.folder / f"quality_{name}.svg", results, name, "value"))
+            made.append(_quality(experiment.folder / f"quality_{name}.svg", results, name))
             if name == "steps":
                 path = experiment.folder / "quality_seconds.svg"
-                made.append(_quality(path, results, name, "seconds"))
+                made.append(_quality(path, results, name, timing, in_seconds=True))
     return made
 
 
@@ -64,8 +68,14 @@ def _loss(path: Path, results: Results) -> Path:
     return path
 
 
-def _quality(path: Path, results: Results, argument: str, against: str) -> Path:
-    label = argument.replace("_", " ") if against == "value" else "seconds a clip"
+def _quality(
+    path: Path,
+    results: Results,
+    argument: str,
+    timing: Timing | None = None,
+    in_seconds: bool = False,
+) -> Path:
+    label = "seconds a clip" if in_seconds else argument.replace("_", " ")
     with _figure(path, label, "whole captions, %") as axes:
         for arm, runs in results.items():
             rows = [[row for row in run.sweep if row["argument"] == argument] for run in runs]
@@ -73,7 +83,16 @@ def _quality(path: Path, results: Results, argument: str, against: str) -> Path:
                 curves = [[row["scores"][data].get(WHOLE) for row in run] for run in rows]
                 if not curves or any(value is None for curve in curves for value in curve):
                     continue
-                x = [spread([run[k][against] for run in rows])[0] for k in range(len(rows[0]))]
+                x = [same[0]["value"] for same in zip(*rows, strict=True)]
+                if in_seconds:
+                    noted = [[row["seconds"] for row in same] for same in zip(*rows, strict=True)]
+                    taken = [
+                        seconds_of(timing, seconds, arm, argument, value)
+                        for seconds, value in zip(noted, x, strict=True)
+                    ]
+                    if not all(taken):
+                        continue
+                    x = [statistics.median(seconds) for seconds in taken]
                 _band(axes, x, curves, f"{arm}, {data}")
     return path
 

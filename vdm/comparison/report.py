@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from vdm.comparison.experiment import Experiment
 from vdm.comparison.results import Result, arm_digest, values_of
 from vdm.comparison.statistics import Outcomes, compare, interval, spread
+from vdm.comparison.timing import Timing
 from vdm.pipelines.evaluate_report import GENERATED, REAL, RECONSTRUCTED
 
 Results = Mapping[str, Sequence[Result]]
@@ -28,14 +30,14 @@ PART = re.compile(r"^(caption-accuracy|jitter)/[a-z]+/")
 """Protocols that differ in this alone are listed once."""
 
 
-def write_table(experiment: Experiment, results: Results) -> Path:
+def write_table(experiment: Experiment, results: Results, timing: Timing | None = None) -> Path:
     """Write ``table.md`` beside ``experiment.yaml``."""
     path = experiment.folder / "table.md"
-    path.write_text(table(experiment, results), encoding="utf-8")
+    path.write_text(table(experiment, results, timing), encoding="utf-8")
     return path
 
 
-def table(experiment: Experiment, results: Results) -> str:
+def table(experiment: Experiment, results: Results, timing: Timing | None = None) -> str:
     """All tables, with what they need to be read."""
     parts = [f"# {experiment.name}", "", experiment.question.strip(), ""]
     parts += [f"Expected: {experiment.hypothesis.strip()}", ""]
@@ -45,13 +47,14 @@ def table(experiment: Experiment, results: Results) -> str:
         ("Training", list(_training(results))),
         *((f"Captions, {data}", list(_captions(results, data))) for data in _data_sets(results)),
         *((f"Quality, {data}", list(_quality(results, data))) for data in _data_sets(results)),
-        ("Sampling", list(_sampling(results))),
-        *((f"Sweep over {name}", list(_sweep(results, name))) for name in experiment.sweep),
+        ("Sampling", list(_sampling(results, timing))),
+        *((f"Sweep over {name}", list(_sweep(results, name, timing))) for name in experiment.sweep),
+        *((f"Time over {name}", list(_timed(timing, name))) for name in experiment.timed),
         *_measured(results),
     ):
         if len(rows) > 1:
             parts += [f"## {title}", "", *markdown(rows), ""]
-    parts += list(_notes(experiment, results))
+    parts += list(_notes(experiment, results, timing))
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -235,20 +238,51 @@ def _floor(runs: Sequence[Result], data: str, name: str) -> str:
     return ""
 
 
-def _sampling(results: Results) -> Iterator[list[str]]:
+def _sampling(results: Results, timing: Timing | None) -> Iterator[list[str]]:
+    """Seconds of a clip: side by side if they were timed so, otherwise as each run noted them."""
     yield ["arm", "seconds a clip", "peak memory above the program", "against the first"]
-    first = None
+    first: tuple[str, float] | None = None
     for arm, runs in results.items():
-        seconds = [run.sampling["seconds"] for run in runs if run.sampling]
-        if not seconds:
+        noted = [run.sampling["seconds"] for run in runs if run.sampling]
+        seconds = seconds_of(timing, noted, arm)
+        if not noted or not seconds:
             continue
-        mean = spread(seconds)[0]
-        first = mean if first is None else first
+        first = first or (arm, spread(seconds)[0])
+        ratio = timing.ratio(arm, first[0]) if timing else spread(seconds)[0] / first[1]
         peak = max(run.sampling["peak_bytes"] for run in runs if run.sampling)
-        yield [arm, pair(seconds, "{:.2f}"), f"{peak / 1e6:.0f} MB", f"{mean / first:.2f}x"]
+        yield [arm, _seconds(seconds, timing), f"{peak / 1e6:.0f} MB", f"{ratio:.2f}x"]
 
 
-def _sweep(results: Results, name: str) -> Iterator[list[str]]:
+def seconds_of(
+    timing: Timing | None,
+    noted: list[float],
+    arm: str,
+    argument: str | None = None,
+    value: Any = None,
+) -> list[float]:
+    """Of rounds side by side, or of the runs where there are none."""
+    return noted if timing is None else timing.seconds(arm, argument, value)
+
+
+def _seconds(values: list[float], timing: Timing | None) -> str:
+    """Mean and spread over runs, or the median over rounds."""
+    if timing is None or not values:
+        return pair(values, "{:.2f}") if values else ""
+    return f"{statistics.median(values):.2f}"
+
+
+def _timed(timing: Timing | None, argument: str) -> Iterator[list[str]]:
+    """What was only timed: seconds of a clip, an arm in each row."""
+    if timing is None:
+        return
+    rows = [row for row in timing.rows if row["argument"] == argument]
+    values = list(dict.fromkeys(row["value"] for row in rows))
+    yield ["arm", *(f"{argument} {value}: seconds a clip" for value in values)]
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        yield [arm, *(_seconds(timing.seconds(arm, argument, value), timing) for value in values)]
+
+
+def _sweep(results: Results, name: str, timing: Timing | None) -> Iterator[list[str]]:
     """Scores under other sampling arguments."""
     rows = [
         (arm, value, [row for run in runs for row in run.sweep if _is(row, name, value)])
@@ -264,7 +298,8 @@ def _sweep(results: Results, name: str) -> Iterator[list[str]]:
     yield ["arm", name, "seconds a clip", *(f"{key.split('/')[-1]}, {data}" for data, key in keys)]
     for arm, value, found in rows:
         cells = [pair([row["scores"][data][key] for row in found]) for data, key in keys]
-        yield [arm, _flat(value), pair([row["seconds"] for row in found], "{:.2f}"), *cells]
+        seconds = seconds_of(timing, [row["seconds"] for row in found], arm, name, value)
+        yield [arm, _flat(value), _seconds(seconds, timing), *cells]
 
 
 def _is(row: Mapping[str, Any], name: str, value: Any) -> bool:
@@ -305,7 +340,7 @@ def _average(values: list[Any]) -> str:
     return _flat(values[0])
 
 
-def _notes(experiment: Experiment, results: Results) -> Iterator[str]:
+def _notes(experiment: Experiment, results: Results, timing: Timing | None) -> Iterator[str]:
     scoring = experiment.scoring
     runs = [run for runs in results.values() for run in runs]
     if not runs:
@@ -323,13 +358,15 @@ def _notes(experiment: Experiment, results: Results) -> Iterator[str]:
             "torch on real batches; the optimiser, encoding and validation are not in them. Memory "
             "is the largest resident set of the training process, the mapped data included."
         )
-    machines = dict.fromkeys(
-        f"{run.machine['device'] or run.machine['processor']}, {run.machine['cores']} cores, torch "
-        f"{run.machine['torch']}"
-        for run in runs
-    )
     yield ""
-    yield f"Measured on {'; '.join(machines)}."
+    yield f"Run on {'; '.join(dict.fromkeys(_machine(run.machine) for run in runs))}."
+    if timing is not None:
+        yield ""
+        yield (
+            "Seconds of sampling were taken side by side in one process, one clip of every arm in "
+            f"each of {len(timing.rows[0]['seconds'])} rounds: medians over rounds, and medians of "
+            f"the ratios within a round. {_machine(timing.machine)}."
+        )
     protocols = sorted(
         {
             PART.sub(r"\1/*/", str(score["protocol"]))
@@ -340,6 +377,11 @@ def _notes(experiment: Experiment, results: Results) -> Iterator[str]:
     )
     yield ""
     yield "Protocols: " + ", ".join(f"`{protocol}`" for protocol in protocols)
+
+
+def _machine(about: Mapping[str, Any]) -> str:
+    where = about["device"] or about["processor"]
+    return f"{where}, {about['cores']} cores, torch {about['torch']}"
 
 
 def pair(values: Sequence[float], form: str = "") -> str:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,20 @@ def _fit_apart(words: Sequence[str], run: Path) -> dict[str, Any]:
 def _cost(model: str, sample: Mapping[str, Any], is_smoke: bool) -> dict[str, float]:
     """Seconds and bytes of sampling."""
     return measure_sampling(model, sample, 1) if is_smoke else sampling_cost(model, sample)
+
+
+def trained_model(arm: Arm, folders: Iterable[Path]) -> str:
+    """A model of an arm out of any of its runs.
+
+    Raises:
+        FileNotFoundError: If none has ended.
+    """
+    if arm.model:
+        return arm.model
+    for folder in folders:
+        if all((folder / stage.name / FILE).is_file() for stage in arm.stages):
+            return str(_assemble(arm, folder))
+    raise FileNotFoundError(f"no run of {arm.name} has ended, expected one: vdm compare --run")
 
 
 def _assemble(arm: Arm, folder: Path) -> Path:

@@ -50,6 +50,11 @@ class Cost:
     cache_bytes: int
 
 
+def is_causal(generator: Generator) -> bool:
+    """Whether no frame of a model's clips sees a later one, so that it can stream."""
+    return bool(getattr(generator.network, "is_causal", False))
+
+
 def measure(arm: Arm, num_frames: int, prompt: str | None = None, **arguments: Any) -> Cost:
     """Make one clip and say what it took.
 
