@@ -213,7 +213,15 @@ def test_notebooks_build_recipes_through_the_command_line():
 def test_doctor_finds_what_the_main_job_needs(capsys):
     assert main(["doctor", "--json"]) == 0
     findings = {found["name"]: found for found in json.loads(capsys.readouterr().out)}
-    for name in ("torch", "lightning", "av", "H.264 in .mp4", "sdpa math on cpu", "fd/transnet"):
+    for name in (
+        "torch",
+        "lightning",
+        "av",
+        "H.264 in .mp4",
+        "sdpa math on cpu",
+        "fd/transnet",
+        "fvd",
+    ):
         assert findings[name]["state"] == "yes", findings[name]
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out

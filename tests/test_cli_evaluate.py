@@ -66,7 +66,7 @@ def test_a_folder_of_clips_is_scored_without_loading_anything(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--protocol", "fvd"], "--protocol: got 'fvd'"),
+        (["--protocol", "fid"], "--protocol: got 'fid'"),
         (["--data", "test-idd"], "test-idd"),
         (["--n", "0"], "--n: got 0"),
         (["--height", "32", "--width", "32", "--sampler", "eulr"], "nearest: euler"),

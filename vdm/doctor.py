@@ -233,12 +233,18 @@ def _scores() -> Iterator[Finding]:
 
         FlowEstimator()
 
-    def transnet_weights() -> None:
-        from vdm.metrics.transnet import find_weights
+    def i3d_weights() -> None:
+        from vdm.metrics.i3d import WEIGHTS
 
-        find_weights()
+        WEIGHTS.find()
+
+    def transnet_weights() -> None:
+        from vdm.metrics.transnet import WEIGHTS
+
+        WEIGHTS.find()
 
     yield _tried("scores", "fmd/flow, jitter", optical_flow)
+    yield _tried("scores", "fvd", i3d_weights)
     yield _tried("scores", "fd/transnet", transnet_weights)
 
 

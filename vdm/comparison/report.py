@@ -22,6 +22,7 @@ PARTS = ("whole", "count", "colour", "shape", "motion", "size", "speed", "camera
 QUALITY = {
     "fmd/flow": "fmd/flow",
     "fd/transnet": "fd/transnet",
+    "fvd": "FVD",
     "jitter/residual": "flicker (jitter, residual) %",
     "jitter/jerk": "jitter, jerk %",
 }

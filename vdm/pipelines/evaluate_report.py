@@ -13,6 +13,7 @@ import numpy as np
 from vdm import world
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
+from vdm.metrics import i3d, transnet
 from vdm.metrics.captions import (
     CaptionScore,
     caption_accuracy,
@@ -24,7 +25,6 @@ from vdm.metrics.frechet import frechet_distance_inf, frechet_score
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
 from vdm.metrics.temporal import Jitter, mean_jitter
-from vdm.metrics.transnet import EXTRACTOR, RESIZE_RULE
 from vdm.pipelines.evaluate_records import Records, unpack
 from vdm.pipelines.evaluate_sources import CaptionScenes
 
@@ -60,7 +60,8 @@ class FeatureDistance:
 
 DISTANCES = (
     FeatureDistance("fmd/flow", "flow", "fmd/flow", estimator="dis-medium"),
-    FeatureDistance("fd/transnet", "transnet", f"fd/{EXTRACTOR}", RESIZE_RULE),
+    FeatureDistance("fd/transnet", "transnet", f"fd/{transnet.EXTRACTOR}", transnet.RESIZE_RULE),
+    FeatureDistance("fvd", "i3d", f"fvd/{i3d.EXTRACTOR}", i3d.RESIZE_RULE),
 )
 
 

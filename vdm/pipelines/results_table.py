@@ -21,6 +21,8 @@ QUALITY = (
     (GENERATED, "fmd/flow_inf", "motion distance, at infinitely many clips", ""),
     (GENERATED, "fd/transnet", "distance of features fd/transnet", ""),
     (GENERATED, "fd/transnet_inf", "distance of features, at infinitely many clips", ""),
+    (GENERATED, "fvd", "video distance FVD", ""),
+    (GENERATED, "fvd_inf", "video distance FVD, at infinitely many clips", ""),
     (GENERATED, "jitter/residual", "jitter, residual: the model", "%"),
     (REAL, "jitter/residual", "jitter, residual: real clips", "%"),
     (GENERATED, "jitter/luma", "jitter, luma: the model", "%"),
