@@ -118,11 +118,11 @@ def make_group_norm(
 
 
 def modulate(
-    x: Float[Tensor, "b t h w d"],
-    shift: Float[Tensor, "b frames 1 1 d"],
-    scale: Float[Tensor, "b frames 1 1 d"],
-) -> Float[Tensor, "b t h w d"]:
-    """``x * (1 + scale) + shift``, per sample or per frame.
+    x: Float[Tensor, "b *tokens d"],
+    shift: Float[Tensor, "b *frames d"],
+    scale: Float[Tensor, "b *frames d"],
+) -> Float[Tensor, "b *tokens d"]:
+    """``x * (1 + scale) + shift``, per sample or per frame: the vectors have axes of size 1.
 
     Source:
         Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748,

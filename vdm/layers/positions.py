@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+F = TypeVar("F", bound=Callable[..., Any])
 Pairing = Literal["interleaved", "half"]
 Axes = tuple[int, int, int]
 """A number for each of (t, h, w)."""
@@ -94,13 +95,32 @@ def _coordinates(grid: Axes, frame_offset: int) -> list[Tensor]:
     ]
 
 
+def rotary_table(
+    coordinates: Sequence[Float[Tensor, " _"]],
+    axes_dims: Sequence[int],
+    theta: float = 10_000.0,
+    pairing: Pairing = "interleaved",
+    device: torch.device | str = "cpu",
+) -> RotaryTable:
+    """The rotations of a grid whose tokens stand anywhere along its axes.
+
+    Args:
+        coordinates: Positions along each axis, whole or fractional.
+        axes_dims: Even number of channels for each axis.
+        theta: Ratio of the longest to the shortest wavelength.
+        pairing: Which channels are rotated together.
+        device: Where the table is needed.
+    """
+    angles = axial_angles(coordinates, axes_dims, theta)
+    return RotaryTable(angles.cos().float().to(device), angles.sin().float().to(device), pairing)
+
+
 def _make_rope(
     grid: Axes, axes_dims: Axes, theta: float, frame_offset: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+) -> RotaryTable:
     # A cached tensor made in inference mode could not be used in training later.
     with torch.inference_mode(False), torch.no_grad():
-        angles = axial_angles(_coordinates(grid, frame_offset), axes_dims, theta)
-        return angles.cos().float().to(device), angles.sin().float().to(device)
+        return rotary_table(_coordinates(grid, frame_offset), axes_dims, theta, device=device)
 
 
 def _make_sincos(
@@ -110,14 +130,32 @@ def _make_sincos(
         return sincos_grid(_coordinates(grid, frame_offset), axes_dims, theta).to(device)
 
 
-_cached_rope = lru_cache(maxsize=8)(_make_rope)
-_cached_sincos = lru_cache(maxsize=2)(_make_sincos)  # each as large as the tokens of a clip
+_kept: list[Any] = []
+
+
+def keep_tables(count: int) -> Callable[[F], F]:
+    """Function decorator: keep the last tables made, until :func:`forget_tables`.
+
+    Args:
+        count: How many.
+    """
+
+    def decorate(make: F) -> F:
+        cached = lru_cache(maxsize=count)(make)
+        _kept.append(cached)
+        return cast("F", cached)
+
+    return decorate
+
+
+_cached_rope = keep_tables(8)(_make_rope)
+_cached_sincos = keep_tables(2)(_make_sincos)  # each as large as the tokens of a clip
 
 
 def forget_tables() -> None:
     """Let go of the tables that are kept, so that the next call makes and holds its own."""
-    _cached_rope.cache_clear()
-    _cached_sincos.cache_clear()
+    for cached in _kept:
+        cached.cache_clear()
 
 
 def axial_rope(
@@ -139,8 +177,8 @@ def axial_rope(
         device: Where the table is needed.
     """
     make = _make_rope if torch.compiler.is_compiling() else _cached_rope
-    cos, sin = make(grid, axes_dims, theta, frame_offset, torch.device(device))
-    return RotaryTable(cos, sin, pairing)
+    table = make(grid, axes_dims, theta, frame_offset, torch.device(device))
+    return RotaryTable(table.cos, table.sin, pairing)
 
 
 def apply_rope(

@@ -28,9 +28,8 @@ from vdm.layers.embeddings import (
     unpatchify,
 )
 from vdm.layers.factorization import Factorization, Joint
-from vdm.layers.norms import AdaLNLinear
 from vdm.layers.positions import RotaryTable, axial_rope, axial_sincos, default_axes_dims
-from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer
+from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer, init_weights
 from vdm.types import Conditioning, Latents
 from vdm.utils.config import configurable
 
@@ -157,20 +156,8 @@ class VideoDiT(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Xavier everywhere; small embeddings; closed branches and a zero prediction."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, NoiseLevelEmbedding):
-                nn.init.normal_(module.fc1.weight, std=0.02)
-                nn.init.normal_(module.fc2.weight, std=0.02)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            elif isinstance(module, (AdaLNLinear, DiTBlock, FinalLayer)):
-                module.close()
+        """As :func:`init_weights`, the shared projection closed as well."""
+        init_weights(self)
         if self.shared_modulation is not None:
             nn.init.zeros_(self.shared_modulation.weight)
             nn.init.zeros_(self.shared_modulation.bias)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vdm.layers.attention import Attention, KVCache, QKNorm
 from vdm.layers.attention_backends import Backend
+from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.factorization import Factorization
 from vdm.layers.feedforward import FeedForwardKind, make_feedforward
 from vdm.layers.norms import AdaLNLinear, AdaLNTable, NormKind, make_norm, modulate
@@ -61,8 +62,17 @@ class BlockOptions:
             )
 
 
-def make_modulation(kind: Modulation, dim: int, num_chunks: int) -> AdaLNTable | AdaLNLinear:
+def make_modulation(
+    kind: Modulation, dim: int, num_chunks: int, cond_dim: int | None = None
+) -> AdaLNTable | AdaLNLinear:
     """A block's modulation.
+
+    Args:
+        kind: Which one.
+        dim: Width of the tokens.
+        num_chunks: How many vectors to make.
+        cond_dim: Width of the conditioning vector, if it has a projection of its own; that of the
+            tokens if not given.
 
     Raises:
         ValueError: If the kind is unknown.
@@ -70,8 +80,25 @@ def make_modulation(kind: Modulation, dim: int, num_chunks: int) -> AdaLNTable |
     if kind == "single":
         return AdaLNTable(dim, num_chunks)
     if kind == "per_block":
-        return AdaLNLinear(dim, num_chunks)
+        return AdaLNLinear(dim, num_chunks, cond_dim)
     raise ValueError(f"got modulation {kind!r}, expected 'single' or 'per_block'")
+
+
+def init_weights(network: nn.Module) -> None:
+    """Xavier everywhere; small embeddings; closed branches and a zero prediction."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, NoiseLevelEmbedding):
+            nn.init.normal_(module.fc1.weight, std=0.02)
+            nn.init.normal_(module.fc2.weight, std=0.02)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, (AdaLNLinear, DiTBlock, FinalLayer)):
+            module.close()
 
 
 class DiTBlock(nn.Module):
@@ -178,15 +205,24 @@ class FinalLayer(nn.Module):
         dim: Width of the tokens.
         patch_dim: Numbers in a patch.
         options: Kind of normalisation and modulation.
+        norm: A normalisation instead of that of the options.
+        cond_dim: Width of the conditioning vector; that of the tokens if not given.
 
     Source:
         Peebles & Xie 2023, arXiv:2212.09748, sec. 3.2, "transformer decoder".
     """
 
-    def __init__(self, dim: int, patch_dim: int, options: BlockOptions) -> None:
+    def __init__(
+        self,
+        dim: int,
+        patch_dim: int,
+        options: BlockOptions,
+        norm: nn.Module | None = None,
+        cond_dim: int | None = None,
+    ) -> None:
         super().__init__()
-        self.norm = make_norm(options.norm, dim, affine=False)
-        self.modulation = make_modulation(options.modulation, dim, 2)
+        self.norm = make_norm(options.norm, dim, affine=False) if norm is None else norm
+        self.modulation = make_modulation(options.modulation, dim, 2, cond_dim)
         self.linear = nn.Linear(dim, patch_dim)
 
     def close(self) -> None:

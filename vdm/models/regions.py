@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from vdm.models.dit_blocks import DiTBlock
+from vdm.models.joint_blocks import JointBlock
 from vdm.models.unet3d import Layer
 
-REGIONS = (DiTBlock, Layer)
+REGIONS = (DiTBlock, JointBlock, Layer)
 
 
 def compile_regions(network: nn.Module) -> None:

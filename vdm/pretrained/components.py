@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from vdm.autoencoder.image_vae import ImageVAE
+from vdm.models.joint_dit import JointDiT
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights
+from vdm.pretrained.diffusers_dit import load_dit, save_dit
+from vdm.pretrained.diffusers_dit_config import is_dit
 from vdm.pretrained.diffusers_export import save_pipeline
 from vdm.pretrained.diffusers_files import CONFIG, TensorFiles, read_config
 from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
@@ -40,7 +43,7 @@ def load_network(folder: str | Path) -> nn.Module:
     """
     path = locate(folder)
     if (path / CONFIG).is_file():
-        return load_unet(path)
+        return load_dit(path) if is_dit(read_config(path)) else load_unet(path)
     if path.suffix in (".pt", ".pth", ".bin") or (path.suffix and _is_foreign(path)):
         return load_original_network(path)
     return _part(folder, "network")
@@ -111,6 +114,8 @@ def export(
     parts = getattr(source, "parts", source)
     if layout == "diffusers" and isinstance(parts, UNet3D):
         return save_unet(parts, folder, dtype)
+    if layout == "diffusers" and isinstance(parts, JointDiT):
+        return save_dit(parts, folder, dtype)
     if layout == "diffusers" and isinstance(parts, ImageVAE):
         return save_vae(parts, folder, dtype)
     if isinstance(parts, nn.Module):

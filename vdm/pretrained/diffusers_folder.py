@@ -104,7 +104,7 @@ def save_unet(
     """
     config, family = config_from_unet(network)
     config |= more or {}
-    return _save(network, config, entries(network, family), Path(folder), dtype)
+    return save_component(network, config, entries(network, family), Path(folder), dtype)
 
 
 def load_vae(folder: str | Path, variant: str | None = None) -> ImageVAE:
@@ -141,7 +141,7 @@ def save_vae(vae: ImageVAE, folder: str | Path, dtype: torch.dtype | None = None
     Raises:
         ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
     """
-    return _save(vae, config_from_vae(vae), vae_entries(vae), Path(folder), dtype)
+    return save_component(vae, config_from_vae(vae), vae_entries(vae), Path(folder), dtype)
 
 
 def load_clip_text(folder: str | Path, tokenizer: str | Path) -> ClipTextEncoder:
@@ -197,14 +197,28 @@ def load_clip_image(folder: str | Path, variant: str | None = None) -> ClipImage
     return encoder
 
 
-def _save(
+def save_component(
     module: nn.Module,
     config: dict[str, Any],
     places: list[Entry],
     folder: Path,
     dtype: torch.dtype | None,
 ) -> Path:
-    """Weights, then the settings: a folder that has them is whole."""
+    """Write weights, then the settings: a folder that has them is whole.
+
+    Args:
+        module: Whose weights.
+        config: Its settings as diffusers names them.
+        places: Where its weights belong.
+        folder: Made if need be.
+        dtype: Store floating-point weights in this type; as they are if None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If a weight does not fit into ``dtype``.
+    """
     ours = {key: cast_weight(value, dtype, key) for key, value in module.state_dict().items()}
     write_safetensors(to_foreign(ours, places), folder / WEIGHTS, {"format": "pt"})
     text = json.dumps({**config, "_diffusers_version": VERSION}, indent=2) + "\n"

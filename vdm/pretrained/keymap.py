@@ -25,12 +25,14 @@ class Entry:
         num_unit_axes: How many axes of size 1 theirs has at the end that ours has not: a 1x1
             convolution is a matrix here.
         is_transposed: Whether it is a matrix with rows for columns.
+        shapes: Its shape and that of ours, where the same numbers in the same order have two.
     """
 
     theirs: str
     ours: tuple[str, ...]
     num_unit_axes: int = 0
     is_transposed: bool = False
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 class ForeignWeights(Mapping[str, Tensor]):
@@ -75,6 +77,14 @@ class ForeignWeights(Mapping[str, Tensor]):
                     f"{entry.num_unit_axes} axes of size 1 at the end"
                 )
             value = value.flatten(value.ndim - entry.num_unit_axes - 1)
+        if entry.shapes is not None:
+            theirs, ours = entry.shapes
+            if tuple(value.shape) != theirs:
+                raise ValueError(
+                    f"{self.where}: {entry.theirs} has shape {tuple(value.shape)}, "
+                    f"expected {theirs}"
+                )
+            value = value.reshape(ours)
         value = value.T if entry.is_transposed else value
         if len(entry.ours) == 1:
             return value
@@ -104,5 +114,6 @@ def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str
         parts = [ours[key] for key in entry.ours]
         value = parts[0] if len(parts) == 1 else torch.cat(parts)
         value = value.T if entry.is_transposed else value
+        value = value if entry.shapes is None else value.reshape(entry.shapes[0])
         found[entry.theirs] = value.reshape(*value.shape, *[1] * entry.num_unit_axes)
     return found

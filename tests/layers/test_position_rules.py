@@ -1,0 +1,70 @@
+"""Rules that give every token its place."""
+
+import pytest
+import torch
+
+from vdm.layers.position_rules import AddedSinCos, CountedRotary, FittedRotary
+from vdm.layers.positions import forget_tables, rotary_table, sincos
+
+GRID, CPU = (5, 3, 4), torch.device("cpu")
+
+
+def test_added_positions_have_channels_for_time_width_and_height():
+    table = AddedSinCos(space_scale=2.0, time_scale=4.0).added(GRID, 32, CPU)
+    assert table.shape == (*GRID, 32)
+    t, h, w = (torch.arange(size, dtype=torch.float64) for size in GRID)
+    torch.testing.assert_close(table[:, 1, 2, :8], sincos(t / 4, 8))
+    torch.testing.assert_close(table[1, 2, :, 8:20], sincos(w / 2, 12))
+    torch.testing.assert_close(table[1, :, 2, 20:], sincos(h / 2, 12))
+
+
+def test_counted_rotations_are_those_of_whole_numbers():
+    table = CountedRotary().rotary(GRID, 16, CPU)
+    expected = rotary_table([torch.arange(n).double() for n in GRID], (4, 6, 6))
+    assert torch.equal(table.cos, expected.cos)
+    assert torch.equal(table.sin, expected.sin)
+
+
+@pytest.mark.parametrize(
+    ("grid", "height", "width"),
+    [
+        ((2, 30, 45), (0, 29), (0, 44)),  # as in training
+        ((2, 15, 45), (8, 8 + 15 - 23 / 15), (0, 44)),  # wide: rows in the middle, 15 of 30
+        ((2, 60, 45), (0, 29.5), (12, 12 + 22 - 34 / 45)),  # high: 22 columns of 45
+    ],
+)
+def test_frames_are_fitted_into_the_grid_of_training(grid, height, width):
+    _, h, w = FittedRotary(30, 45).coordinates(grid)
+    assert (float(h[0]), float(h[-1])) == pytest.approx(height)
+    assert (float(w[0]), float(w[-1])) == pytest.approx(width)
+    assert len(h) == grid[1]
+    assert len(w) == grid[2]
+
+
+def test_tables_are_made_once_until_they_are_forgotten():
+    rule = CountedRotary()
+    first = rule.rotary(GRID, 16, CPU)
+    assert rule.rotary(GRID, 16, CPU) is first
+    forget_tables()
+    assert rule.rotary(GRID, 16, CPU) is not first
+
+
+def test_a_rule_does_one_thing():
+    assert AddedSinCos().rotary(GRID, 16, CPU) is None
+    assert CountedRotary().added(GRID, 16, CPU) is None
+
+
+def test_tables_made_without_gradients_serve_training():
+    forget_tables()
+    with torch.inference_mode():
+        added = AddedSinCos().added(GRID, 16, CPU)
+        table = CountedRotary().rotary(GRID, 16, CPU)
+    assert not added.is_inference()
+    assert not table.cos.is_inference()
+
+
+@pytest.mark.parametrize("rule", [AddedSinCos(), CountedRotary()])
+def test_channels_that_cannot_be_shared_out_are_refused(rule):
+    use = rule.added if isinstance(rule, AddedSinCos) else rule.rotary
+    with pytest.raises(ValueError, match=r"=24, expected a multiple of 16; nearest: 32"):
+        use(GRID, 24, CPU)

@@ -1,0 +1,140 @@
+"""diffusers' transformers run in ours: same numbers, same keys, and back bit for bit."""
+
+import json
+
+import pytest
+import torch
+from diffusers import CogVideoXTransformer3DModel
+
+from tests.models.unet3d_oracles import relative_error
+from tests.pretrained.tiny_dit import COGVIDEOX_KINDS, call_cogvideox, make_cogvideox
+from vdm.layers.position_rules import CountedRotary
+from vdm.models.joint_dit import JointDiT
+from vdm.pretrained import export, load_network
+from vdm.pretrained.diffusers_dit import dit_entries
+from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
+from vdm.pretrained.keymap import to_foreign
+from vdm.types import Conditioning
+
+B, C = 2, 4
+STEPS = torch.tensor([999.0, 137.0])
+SIZES = {"trained": (8, 12), "wide": (6, 14), "high": (10, 4)}
+"""Of latents; frames of learned positions have one size."""
+
+FULL = {
+    "2b": ({}, 1_693_783_872, 736),
+    "5b": ({"num_attention_heads": 48, "num_layers": 42}, 5_570_283_072, 1024),
+    "5b-i2v": (
+        {"num_attention_heads": 48, "num_layers": 42, "in_channels": 32},
+        5_570_479_680,
+        1025,
+    ),
+    "1.5": ({"num_attention_heads": 48, "num_layers": 42}, 5_570_676_352, 1024),
+    "1.5-i2v": (
+        {"num_attention_heads": 48, "num_layers": 42, "in_channels": 32},
+        5_571_594_880,
+        1028,
+    ),
+}
+SWITCHES = {
+    "2b": {},
+    "5b": {"use_rotary_positional_embeddings": True},
+    "5b-i2v": {
+        "use_rotary_positional_embeddings": True,
+        "use_learned_positional_embeddings": True,
+    },
+    "1.5": {
+        "use_rotary_positional_embeddings": True,
+        "patch_size_t": 2,
+        "patch_bias": False,
+        "sample_frames": 81,
+        "sample_height": 300,
+        "sample_width": 300,
+    },
+}
+SWITCHES["1.5-i2v"] = SWITCHES["1.5"] | {"ofs_embed_dim": 512}
+
+
+def config_of(model):
+    return {**model.config, "_class_name": type(model).__name__}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("num_frames", [3, 4])
+@pytest.mark.parametrize("kind", COGVIDEOX_KINDS)
+@torch.no_grad()
+def test_cogvideox_computes_the_same(tmp_path, kind, num_frames, size):
+    if kind == "5b-i2v" and size != "trained":
+        pytest.skip("its positions are of one size")
+    theirs = make_cogvideox(kind)
+    theirs.save_pretrained(tmp_path)
+    ours = load_network(tmp_path)
+    frames = num_frames * ours.patch_size[0]
+    shape = (B, C, frames, *SIZES[size])
+    torch.manual_seed(1)
+    x, text = torch.randn(shape), torch.randn(B, 5, 14)
+    given = torch.randn(shape) if kind.endswith("i2v") else None
+    expected = call_cogvideox(theirs, x, STEPS, text, given)
+    out = ours(x, STEPS, Conditioning(text=text, given=given))
+    assert relative_error(out, expected) < 2e-6
+
+
+@pytest.mark.parametrize("kind", COGVIDEOX_KINDS)
+def test_cogvideox_comes_back_bit_for_bit(tmp_path, kind):
+    theirs = make_cogvideox(kind)
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="100KB")
+    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1
+    export(load_network(tmp_path / "theirs"), tmp_path / "back")
+    back, report = CogVideoXTransformer3DModel.from_pretrained(
+        tmp_path / "back", output_loading_info=True
+    )
+    assert not any(report.values())
+    expected = theirs.state_dict()
+    assert back.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in back.state_dict().items())
+    settings = json.loads((tmp_path / "back" / "config.json").read_text())
+    known = set(COGVIDEOX_KINDS[kind]) - {"sample_height", "sample_width", "sample_frames"}
+    known -= {"max_text_seq_length"}  # which only a table of positions makes part of the network
+    assert {key: settings[key] for key in known} == {
+        key: COGVIDEOX_KINDS[kind][key] for key in known
+    }
+
+
+@pytest.mark.parametrize("kind", FULL)
+def test_full_sizes_have_the_published_keys_and_shapes(kind):
+    more, count, keys = FULL[kind]
+    with torch.device("meta"):
+        theirs = CogVideoXTransformer3DModel(**more, **SWITCHES[kind])
+        ours = dit_from_config(config_of(theirs))
+        found = to_foreign(ours.state_dict(), dit_entries(ours))
+    expected = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in found.items()} == expected
+    assert len(found) == keys
+    table = 0 if ours.learned is None else ours.learned.table.numel()
+    assert sum(p.numel() for p in ours.parameters()) - table == count
+    again = config_from_dit(ours)
+    assert all(theirs.config[key] == value for key, value in again.items() if key[0] != "_")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"_class_name": "UNet1DModel"}, "x.json: got class UNet1DModel, expected one of Cog"),
+        ({"activation_fn": "gelu"}, "x.json: got activation_fn='gelu', expected 'gelu-approx"),
+        ({"wings": 2}, "x.json: got wings=2, which nothing reads"),
+        ({"in_channels": 9}, "x.json: got in_channels=9, expected 8"),
+        ({"in_channels": 8}, "x.json: got a 2B model that reads pictures, expected rotations"),
+        ({"ofs_embed_dim": 20}, "x.json: got ofs_embed_dim=20, expected None"),
+        ({"patch_size_t": 2}, "got use_rotary_positional_embeddings=False, expected True"),
+    ],
+)
+def test_settings_that_ours_cannot_have_are_refused(change, message):
+    config = config_of(make_cogvideox("2b"))
+    with pytest.raises(ValueError, match=message):
+        dit_from_config(config | change, "x.json")
+
+
+def test_a_network_of_no_published_kind_is_not_written():
+    ours = JointDiT(4, 48, 1, 3, positions=CountedRotary())  # but its patches are not 1.5's
+    with pytest.raises(ValueError, match="diffusers has no class for this JointDiT"):
+        config_from_dit(ours)

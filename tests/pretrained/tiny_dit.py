@@ -1,0 +1,56 @@
+"""Tiny transformers of every published kind as diffusers builds them, and how they are called."""
+
+from types import SimpleNamespace
+
+import torch
+from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
+from einops import rearrange
+
+from tests.models.unet3d_oracles import reference
+
+FRAMES_FIRST = "b c t h w -> b t c h w"
+
+COGVIDEOX = {
+    "num_attention_heads": 3,
+    "attention_head_dim": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "time_embed_dim": 20,
+    "text_embed_dim": 14,
+    "num_layers": 2,
+    "sample_frames": 9,
+    "sample_height": 8,
+    "sample_width": 12,
+    "max_text_seq_length": 5,
+}
+ROTARY = COGVIDEOX | {"use_rotary_positional_embeddings": True}
+NEW = ROTARY | {"patch_size_t": 2, "patch_bias": False, "sample_height": 40, "sample_width": 40}
+COGVIDEOX_KINDS = {
+    "2b": COGVIDEOX,
+    "5b": ROTARY,
+    "5b-i2v": ROTARY | {"in_channels": 8, "use_learned_positional_embeddings": True},
+    "1.5": NEW,
+    "1.5-i2v": NEW | {"in_channels": 8, "ofs_embed_dim": 20},
+}
+
+
+def make_cogvideox(kind, scale=1.0):
+    """With every number drawn anew, the learned table of positions included."""
+    model = reference(CogVideoXTransformer3DModel, scale, **COGVIDEOX_KINDS[kind])
+    if kind == "5b-i2v":
+        torch.nn.init.normal_(model.patch_embed.pos_embedding)
+    return model
+
+
+def call_cogvideox(model, x, steps, text, given=None):
+    """As their pipelines call it; latents are ``b c t h w`` here."""
+    config = model.config
+    told = {"ofs": torch.tensor([2.0])} if config.ofs_embed_dim else {}
+    if config.use_rotary_positional_embeddings:
+        pipeline = SimpleNamespace(transformer=model, vae_scale_factor_spatial=8)
+        prepare = CogVideoXImageToVideoPipeline._prepare_rotary_positional_embeddings
+        sizes = (8 * x.shape[3], 8 * x.shape[4], x.shape[2])
+        told["image_rotary_emb"] = prepare(pipeline, *sizes, x.device)
+    both = x if given is None else torch.cat((x, given), dim=1)
+    out = model(rearrange(both, FRAMES_FIRST), text, steps, **told).sample
+    return rearrange(out, FRAMES_FIRST)

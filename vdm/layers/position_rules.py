@@ -1,0 +1,141 @@
+"""How a transformer tells its tokens where they are: vectors that are added, and rotations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vdm.layers.positions import Axes, RotaryTable, keep_tables, rotary_table, sincos_grid
+
+
+class Positions:
+    """A rule that gives every token of a grid (t, h, w) its place; this one gives none."""
+
+    def added(
+        self, grid: Axes, dim: int, device: torch.device
+    ) -> Float[Tensor, "t h w dim"] | None:
+        """What is added to tokens of width ``dim``; None for nothing."""
+        return None
+
+    def rotary(self, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable | None:
+        """The rotations ``(t, h, w, pairs)`` of heads of width ``head_dim``; None for none."""
+        return None
+
+
+@dataclass(frozen=True)
+class AddedSinCos(Positions):
+    """Sines and cosines, added: a quarter of the channels for time, halves of the rest for w, h.
+
+    Args:
+        space_scale: What places are divided by, so that a finer grid covers the same range.
+        time_scale: What frames are divided by.
+
+    Source:
+        Yang et al. 2024, "CogVideoX", arXiv:2408.06072, the released 2B model; the axes of a frame
+        are in the order of He et al. 2022, arXiv:2111.06377, whose code puts the width first.
+    """
+
+    space_scale: float = 1.875
+    time_scale: float = 1.0
+
+    def added(self, grid: Axes, dim: int, device: torch.device) -> Float[Tensor, "t h w dim"]:
+        """Made once for each shape.
+
+        Raises:
+            ValueError: If the channels cannot be shared out.
+        """
+        if dim % 16:
+            raise ValueError(f"got dim={dim}, expected a multiple of 16; nearest: {_near(dim, 16)}")
+        return _added_sincos(self, grid, dim, device)
+
+
+class Rotary(Positions, ABC):
+    """Rotations: a quarter of the channels for time, then halves of the rest for h and w."""
+
+    @abstractmethod
+    def coordinates(self, grid: Axes) -> Sequence[Float[Tensor, " _"]]:
+        """Where tokens stand along each axis, in float64."""
+
+    def rotary(self, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable:
+        """Made once for each shape.
+
+        Raises:
+            ValueError: If the channels cannot be shared out.
+        """
+        if head_dim % 16:
+            raise ValueError(
+                f"got head_dim={head_dim}, expected a multiple of 16; "
+                f"nearest: {_near(head_dim, 16)}"
+            )
+        return _rotary(self, grid, head_dim, device)
+
+
+@dataclass(frozen=True)
+class CountedRotary(Rotary):
+    """Tokens stand at 0, 1, 2, ... along every axis, whatever the size of the grid.
+
+    Source:
+        Yang et al. 2024, arXiv:2408.06072, section 2.2, as in the released model of version 1.5.
+    """
+
+    def coordinates(self, grid: Axes) -> Sequence[Float[Tensor, " _"]]:
+        """Whole numbers."""
+        return [torch.arange(size, dtype=torch.float64, device="cpu") for size in grid]
+
+
+@dataclass(frozen=True)
+class FittedRotary(Rotary):
+    """Every frame is fitted into the grid of training, centred, its sides in proportion.
+
+    Args:
+        height: Tokens along the height of a frame in training.
+        width: Tokens along its width.
+
+    Source:
+        Yang et al. 2024, arXiv:2408.06072, as in the released 5B models; the fit is that of
+        Li et al. 2024, "Hunyuan-DiT", arXiv:2405.08748, section 2.1.
+    """
+
+    height: int
+    width: int
+
+    def coordinates(self, grid: Axes) -> Sequence[Float[Tensor, " _"]]:
+        """Whole numbers along time, fractions in space."""
+        t, h, w = grid
+        if h * self.width > w * self.height:
+            fitted = (self.height, round(self.height / h * w))
+        else:
+            fitted = (round(self.width / w * h), self.width)
+        axes = [torch.arange(t, dtype=torch.float64, device="cpu")]
+        for size, inside, whole in zip((h, w), fitted, (self.height, self.width), strict=True):
+            start = round((whole - inside) / 2)
+            # The published tables end at (start + inside) scaled as a whole, not at its last token.
+            stop = (start + inside) * (size - 1) / size
+            axes.append(torch.linspace(start, stop, size, dtype=torch.float64, device="cpu"))
+        return axes
+
+
+def _near(size: int, multiple: int) -> int:
+    return max(1, round(size / multiple)) * multiple
+
+
+@keep_tables(4)
+def _added_sincos(rule: AddedSinCos, grid: Axes, dim: int, device: torch.device) -> Tensor:
+    t, h, w = (torch.arange(size, dtype=torch.float64, device="cpu") for size in grid)
+    axes = (t / rule.time_scale, w / rule.space_scale, h / rule.space_scale)
+    with torch.inference_mode(False), torch.no_grad():  # to be used in training later, too
+        table = sincos_grid(axes, (dim // 4, 3 * dim // 8, 3 * dim // 8))
+        return rearrange(table, "t w h d -> t h w d").contiguous().to(device)
+
+
+@keep_tables(8)
+def _rotary(rule: Rotary, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable:
+    axes_dims = (head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8)
+    with torch.inference_mode(False), torch.no_grad():
+        return rotary_table(rule.coordinates(grid), axes_dims, device=device)

@@ -1,0 +1,81 @@
+"""Published transformers as configurations of ours.
+
+Each function takes the size, so that a tiny network has the same structure as the published one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vdm.layers.position_rules import AddedSinCos, CountedRotary, FittedRotary, Positions
+from vdm.models.joint_dit import JointDiT
+
+CogVideoXKind = Literal["2b", "5b", "5b-i2v", "1.5", "1.5-i2v"]
+
+
+@dataclass(frozen=True)
+class CogVideoXSize:
+    """What differs between a published CogVideoX network and a tiny one.
+
+    Args:
+        num_heads: Attention heads.
+        head_dim: Their width.
+        depth: Blocks.
+        in_channels: Channels of the latents.
+        text_dim: Width of the text's states.
+        cond_dim: Width of the vector that tells the noise level.
+        num_text: Tokens of a text.
+        sample: Latents of a clip along (t, h, w) in training.
+        patch: Latents per token along h and w.
+    """
+
+    num_heads: int = 48
+    head_dim: int = 64
+    depth: int = 42
+    in_channels: int = 16
+    text_dim: int = 4096
+    cond_dim: int = 512
+    num_text: int = 226
+    sample: tuple[int, int, int] = (13, 60, 90)
+    patch: int = 2
+
+
+COGVIDEOX_2B = CogVideoXSize(num_heads=30, depth=30)
+COGVIDEOX_5B = CogVideoXSize()
+COGVIDEOX_15_5B = CogVideoXSize(sample=(21, 300, 300))
+
+
+def cogvideox(kind: CogVideoXKind, size: CogVideoXSize) -> JointDiT:
+    """A network of the CogVideoX family.
+
+    Args:
+        kind: Which one; they differ in positions, in patches, and in whether a picture is read.
+        size: How large.
+
+    Source:
+        Yang et al. 2024, "CogVideoX", arXiv:2408.06072; zai-org/CogVideoX-2b and its successors.
+    """
+    t, h, w = size.sample
+    tokens = (h // size.patch, w // size.patch)
+    positions: dict[str, Positions] = {
+        "2b": AddedSinCos(),
+        "5b": FittedRotary(*tokens),
+        "5b-i2v": FittedRotary(*tokens),
+        "1.5": CountedRotary(),
+        "1.5-i2v": CountedRotary(),
+    }
+    is_new = kind.startswith("1.5")
+    return JointDiT(
+        size.in_channels,
+        size.num_heads * size.head_dim,
+        size.depth,
+        size.num_heads,
+        (2 if is_new else 1, size.patch, size.patch),
+        size.text_dim,
+        size.cond_dim,
+        positions[kind],
+        learned=(size.num_text, t, *tokens) if kind == "5b-i2v" else None,
+        given="latents" if kind.endswith("i2v") else False,
+        offset_dim=size.cond_dim if kind == "1.5-i2v" else None,
+    )

@@ -1,0 +1,115 @@
+"""Transformers in diffusers' layout: where every weight belongs, and component folders.
+
+The layout is that of diffusers 0.42; its key names are the only thing here that is not ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vdm.models.joint_dit import JointDiT
+from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
+from vdm.pretrained.diffusers_files import CONFIG, open_weights, read_config
+from vdm.pretrained.diffusers_folder import save_component
+from vdm.pretrained.keymap import Entry, ForeignWeights
+from vdm.pretrained.loading import fill
+
+COGVIDEOX = [
+    (r"patch_embed", "patch_embed.proj"),
+    (r"text_embed", "patch_embed.text_proj"),
+    (r"learned\.table", "patch_embed.pos_embedding"),
+    (r"time_embed\.fc", "time_embedding.linear_"),
+    (r"offset_embed\.fc", "ofs_embedding.linear_"),
+    (r"norm(?=\.|$)", "norm_final"),
+    (r"final\.norm", "norm_out.norm"),
+    (r"final\.modulation", "norm_out"),
+    (r"final\.linear", "proj_out"),
+    (r"blocks\.(\d+)\.norm(\d)", r"transformer_blocks.\1.norm\2.norm"),
+    (r"blocks\.(\d+)\.modulation(\d)", r"transformer_blocks.\1.norm\2"),
+    (r"blocks\.(\d+)\.attention\.to_out", r"transformer_blocks.\1.attn1.to_out.0"),
+    (r"blocks\.(\d+)\.attention", r"transformer_blocks.\1.attn1"),
+    (r"blocks\.(\d+)\.feedforward\.fc1", r"transformer_blocks.\1.ff.net.0.proj"),
+    (r"blocks\.(\d+)\.feedforward\.fc2", r"transformer_blocks.\1.ff.net.2"),
+]
+"""How keys of ours begin, and how theirs do; the rest is the same."""
+
+
+def load_dit(folder: str | Path, variant: str | None = None) -> nn.Module:
+    """A transformer from a component folder, in eval mode; its weights are as stored.
+
+    Args:
+        folder: Holds ``config.json`` and the weights.
+        variant: Which weights, e.g. ``fp16``.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a setting, a key, a shape or a value is not as it has to be.
+    """
+    folder = Path(folder)
+    with torch.device("meta"):
+        network = dit_from_config(read_config(folder), str(folder / CONFIG))
+    where = str(folder)
+    read = ForeignWeights(open_weights(folder, variant), dit_entries(network), where=where)
+    fill(network, read, where)
+    return network
+
+
+def save_dit(
+    network: nn.Module,
+    folder: str | Path,
+    dtype: torch.dtype | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Path:
+    """The inverse of :func:`load_dit`: a component folder that diffusers itself loads.
+
+    Args:
+        network: A transformer of a kind that diffusers has a class for.
+        folder: Made if need be.
+        dtype: Store floating-point weights in this type; as they are if None.
+        more: Further settings, which are of its pipeline.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
+    """
+    config = config_from_dit(network) | dict(more or {})
+    return save_component(network, config, dit_entries(network), Path(folder), dtype)
+
+
+def dit_entries(network: nn.Module) -> list[Entry]:
+    """Where every weight of a transformer lies in diffusers' layout.
+
+    Raises:
+        ValueError: If it is of no published kind.
+    """
+    if not isinstance(network, JointDiT):
+        raise ValueError(f"got a {type(network).__name__}, for which diffusers has no names")
+    return [_cogvideox(network, key, value.shape) for key, value in network.state_dict().items()]
+
+
+def _cogvideox(network: JointDiT, key: str, shape: torch.Size) -> Entry:
+    theirs = _renamed(key, COGVIDEOX)
+    if key == "patch_embed.weight" and network.patch_size[0] == 1:  # a convolution there
+        rows, columns = shape
+        _, ph, pw = network.patch_size
+        return Entry(theirs, (key,), shapes=((rows, columns // (ph * pw), ph, pw), tuple(shape)))
+    if key == "learned.table":
+        return Entry(theirs, (key,), shapes=((1, *shape), tuple(shape)))
+    return Entry(theirs, (key,))
+
+
+def _renamed(key: str, names: list[tuple[str, str]]) -> str:
+    """Their name of one of our keys."""
+    for ours, theirs in names:
+        renamed, count = re.subn(f"^{ours}", theirs, key)
+        if count:
+            return renamed
+    raise ValueError(f"got a network with {key}, for which diffusers has no name")

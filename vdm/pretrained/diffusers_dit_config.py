@@ -1,0 +1,142 @@
+"""diffusers' ``config.json`` of a transformer as one of ours, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import torch
+from torch import nn
+
+from vdm.layers.position_rules import FittedRotary
+from vdm.models.dit_presets import CogVideoXKind, CogVideoXSize, cogvideox
+from vdm.models.joint_dit import JointDiT
+from vdm.pretrained.diffusers_settings import ForeignConfig
+from vdm.utils.config import describe
+
+FRAMES_PER_LATENT = 4
+
+
+def is_dit(data: Mapping[str, Any]) -> bool:
+    """Whether a ``config.json`` is that of a transformer."""
+    return str(data.get("_class_name")) in BUILDERS
+
+
+def dit_from_config(data: Mapping[str, Any], where: str = "config.json") -> nn.Module:
+    """A transformer with random weights.
+
+    Args:
+        data: What ``config.json`` holds.
+        where: The file, for messages.
+
+    Raises:
+        ValueError: If the class is unknown, or a setting asks for what ours cannot do.
+    """
+    kind = str(data.get("_class_name"))
+    if kind not in BUILDERS:
+        raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(BUILDERS)}")
+    config = ForeignConfig(data, where)
+    network = BUILDERS[kind](config)
+    config.close()
+    return network
+
+
+def config_from_dit(network: nn.Module) -> dict[str, Any]:
+    """The settings with which diffusers builds the same network.
+
+    Raises:
+        ValueError: If diffusers has no class for it.
+    """
+    if isinstance(network, JointDiT):
+        for kind in get_args(CogVideoXKind):
+            config = _cogvideox_settings(network, kind)
+            try:
+                with torch.device("meta"):
+                    built = dit_from_config(config)
+            except ValueError:
+                continue
+            if describe(built) == describe(network):
+                return config
+    raise ValueError(
+        f"diffusers has no class for this {type(network).__name__}: it is of no published kind; "
+        "expected layout='vdm'"
+    )
+
+
+def _cogvideox(config: ForeignConfig) -> JointDiT:
+    config.expect(
+        flip_sin_to_cos=True,
+        freq_shift=0,
+        dropout=0.0,
+        attention_bias=True,
+        temporal_compression_ratio=FRAMES_PER_LATENT,
+        activation_fn="gelu-approximate",
+        timestep_activation_fn="silu",
+        norm_elementwise_affine=True,
+        norm_eps=1e-5,
+        spatial_interpolation_scale=1.875,
+        temporal_interpolation_scale=1.0,
+    )
+    channels = config.take("out_channels", 16)
+    reads_picture = config.take("in_channels", 16) != channels
+    config.expect(in_channels=2 * channels if reads_picture else channels)
+    is_new = config.take("patch_size_t", None) is not None
+    if is_new:
+        config.expect(patch_size_t=2, use_rotary_positional_embeddings=True)
+        config.take("patch_bias", True)  # of a convolution, which these do not have
+    else:
+        config.expect(patch_bias=True)
+    rotates = config.take("use_rotary_positional_embeddings", False)
+    kind = ("1.5" if is_new else "5b" if rotates else "2b") + ("-i2v" if reads_picture else "")
+    if kind not in get_args(CogVideoXKind):
+        raise ValueError(f"{config.where}: got a 2B model that reads pictures, expected rotations")
+    config.expect(use_learned_positional_embeddings=kind == "5b-i2v")
+    cond_dim = config.take("time_embed_dim", 512)
+    config.expect(ofs_embed_dim=cond_dim if kind == "1.5-i2v" else None)
+    frames = (config.take("sample_frames", 49) - 1) // FRAMES_PER_LATENT + 1
+    size = CogVideoXSize(
+        config.take("num_attention_heads", 30),
+        config.take("attention_head_dim", 64),
+        config.take("num_layers", 30),
+        channels,
+        config.take("text_embed_dim", 4096),
+        cond_dim,
+        config.take("max_text_seq_length", 226),
+        (frames, config.take("sample_height", 60), config.take("sample_width", 90)),
+        config.take("patch_size", 2),
+    )
+    return cogvideox(kind, size)  # type: ignore[arg-type]
+
+
+def _cogvideox_settings(network: JointDiT, kind: str) -> dict[str, Any]:
+    """What the class would have to be told, if the network is of this kind."""
+    arguments: Any = network._init_args
+    pt, side, _ = network.patch_size
+    num_text, frames, height, width = arguments["learned"] or (226, 21 if pt == 2 else 13, 30, 45)
+    if isinstance(network.positions, FittedRotary):
+        height, width = network.positions.height, network.positions.width
+    elif pt == 2:
+        height = width = 150
+    return {
+        "_class_name": "CogVideoXTransformer3DModel",
+        "num_attention_heads": arguments["num_heads"],
+        "attention_head_dim": network.head_dim,
+        "num_layers": arguments["depth"],
+        "in_channels": network.in_channels * (2 if kind.endswith("i2v") else 1),
+        "out_channels": network.in_channels,
+        "text_embed_dim": arguments["text_dim"],
+        "time_embed_dim": arguments["cond_dim"],
+        "ofs_embed_dim": arguments["offset_dim"],
+        "max_text_seq_length": num_text,
+        "sample_frames": (frames - 1) * FRAMES_PER_LATENT + 1,
+        "sample_height": height * side,
+        "sample_width": width * side,
+        "patch_size": side,
+        "patch_size_t": None if pt == 1 else pt,
+        "patch_bias": pt == 1,
+        "use_rotary_positional_embeddings": kind != "2b",
+        "use_learned_positional_embeddings": kind == "5b-i2v",
+    }
+
+
+BUILDERS = {"CogVideoXTransformer3DModel": _cogvideox}
