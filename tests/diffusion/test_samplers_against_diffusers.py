@@ -316,10 +316,10 @@ def test_heun_of_flow_matching(monkeypatch, shift, num_steps):
     agree(samplers.heun(denoise, path, x, grid), expected)
 
 
-def test_cogvideox_ddim(monkeypatch):
+def cogvideox_scheduler(monkeypatch, cls, num_steps):
     scheduler = double_scheduler(
         monkeypatch,
-        "ddim_cogvideox.CogVideoXDDIMScheduler",
+        cls,
         clip_sample=False,
         rescale_betas_zero_snr=True,
         snr_shift_scale=3.0,
@@ -327,45 +327,59 @@ def test_cogvideox_ddim(monkeypatch):
         prediction_type="v_prediction",
         **BETAS,
     )
-    scheduler.set_timesteps(50)
-    grid = time_grids.trailing(50)
+    scheduler.set_timesteps(num_steps)
+    return scheduler
+
+
+def test_the_table_of_cogvideox(monkeypatch):
+    scheduler = cogvideox_scheduler(monkeypatch, "ddim_cogvideox.CogVideoXDDIMScheduler", 50)
+    entries = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
+    agree(COGVIDEOX.alpha(entries) ** 2, scheduler.alphas_cumprod, 1e-13)
+
+
+@pytest.mark.parametrize("num_steps", [50, 7])  # with 7, steps do not end at the grid's next time
+def test_cogvideox_ddim(monkeypatch, num_steps):
+    scheduler = cogvideox_scheduler(monkeypatch, "ddim_cogvideox.CogVideoXDDIMScheduler", num_steps)
+    grid = time_grids.trailing(num_steps)
     timesteps_agree(scheduler, grid)
     agree(
-        samplers.ddim(denoise, COGVIDEOX, start(), grid),
+        samplers.ddim_constant_stride(denoise, COGVIDEOX, start(), grid),
         run_reference(scheduler, COGVIDEOX, start()),
     )
 
 
-def test_cogvideox_dpm(monkeypatch):
-    scheduler = double_scheduler(
-        monkeypatch,
-        "dpm_cogvideox.CogVideoXDPMScheduler",
-        clip_sample=False,
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=3.0,
-        timestep_spacing="trailing",
-        prediction_type="v_prediction",
-        **BETAS,
-    )
-    scheduler.set_timesteps(50)
-    generator = torch.Generator().manual_seed(8)
-    expected, x0, before = start(), None, None
+@pytest.mark.parametrize("num_steps", [50, 7])
+def test_cogvideox_dpm(monkeypatch, num_steps):
+    """From its second step on the released sampler draws twice and uses the second draw."""
+    scheduler = cogvideox_scheduler(monkeypatch, "dpm_cogvideox.CogVideoXDPMScheduler", num_steps)
+    clip = start().reshape(2, 1, 1, 1, 7) * torch.ones(1, 2, 3, 1, 1)  # b c t h w
+
+    def velocity(x, t):
+        return V().from_x0(
+            COGVIDEOX, x, torch.tanh(1.3 * x + t) - 0.2, torch.full((2,), t, dtype=x.dtype)
+        )
+
+    generators = [torch.Generator().manual_seed(seed) for seed in (8, 3)]
+    expected, x0, before = clip.transpose(1, 2), None, None  # frames are first there
     for k in scheduler.timesteps:
-        output = model_output(scheduler, COGVIDEOX, expected, (float(k) + 1) / 1000)
-        expected, x0 = scheduler.step(output, x0, k, before, expected, generator=generator)
+        output = velocity(expected, (float(k) + 1) / 1000)
+        expected, x0 = scheduler.step(output, x0, k, before, expected, generator=generators)
         before = k
+    ours = [torch.Generator().manual_seed(seed) for seed in (8, 3)]
 
-    draw, calls = drawing(8), []
+    def draw(like):
+        kind = {"dtype": torch.float64}
+        return torch.stack([torch.randn(like.shape[1:], generator=g, **kind) for g in ours])
 
-    def second_of_two(like):
-        """From its second step on the released sampler draws twice and uses the second draw."""
-        calls.append(1)
-        first = draw(like)
-        return first if len(calls) == 1 else draw(like)
-
-    grid = time_grids.trailing(50)
-    got = samplers.dpmpp_2m_sde(denoise, COGVIDEOX, start(), grid, noise=second_of_two)
-    agree(got, expected)
+    grid = time_grids.trailing(num_steps)
+    got = samplers.cogvideox_sde(
+        lambda x, t: torch.tanh(1.3 * x + t[:, None, None, None, None]) - 0.2,
+        COGVIDEOX,
+        clip,
+        grid,
+        noise=draw,
+    )
+    agree(got, expected.transpose(1, 2))
 
 
 def svd_scheduler(monkeypatch):

@@ -23,6 +23,13 @@ from vdm.pretrained.diffusers_scheduler import (
     rules_from_config,
 )
 
+COGVIDEOX = SD | {
+    "clip_sample": False,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 3.0,
+    "timestep_spacing": "trailing",
+}
 CASES = {
     "modelscope": ("DDIMScheduler", MODELSCOPE, "ddim"),
     "animatediff": ("DDIMScheduler", ANIMATEDIFF, "ddim_constant_stride"),
@@ -54,6 +61,12 @@ CASES = {
         "EulerAncestralDiscreteScheduler",
         SD | {"timestep_spacing": "leading", "steps_offset": 1},
         "ancestral",
+    ),
+    "cogvideox 2b": ("CogVideoXDDIMScheduler", COGVIDEOX, "ddim_constant_stride"),
+    "cogvideox 5b": (
+        "CogVideoXDPMScheduler",
+        COGVIDEOX | {"snr_shift_scale": 1.0},
+        "cogvideox_sde",
     ),
     "ddpm": ("DDPMScheduler", SD | {"clip_sample": False}, "ancestral"),
 }

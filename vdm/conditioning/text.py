@@ -29,7 +29,8 @@ class TextStates(NamedTuple):
     text: Float[Tensor, "b n d"]
     text_mask: Float[Tensor, "b n"] | None
     """None where all tokens are read."""
-    pooled_text: Float[Tensor, "b d"]
+    pooled_text: Float[Tensor, "b d"] | None
+    """None from an encoder that makes none."""
 
 
 def read_by(network: nn.Module, states: Any) -> dict[str, Tensor]:

@@ -23,30 +23,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import pairwise
-from typing import Literal, NamedTuple
+from itertools import count, pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vdm.diffusion.denoiser import consistency_boundary
+from vdm.diffusion.levels import Level, levels_of
 from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
 from vdm.diffusion.time_grids import constant_stride
+from vdm.diffusion.unipc import Evaluation, correct, predict
 from vdm.types import Denoise
 
 Grid = Float[Tensor, " points"]
 Noise = Callable[[Tensor], Tensor]
 Callback = Callable[[int, int, Tensor], None]
-
-
-class Level(NamedTuple):
-    """One point of the grid as numbers."""
-
-    t: float
-    alpha: float
-    sigma: float
-    log_snr: float
 
 
 class _Walk:
@@ -63,14 +56,14 @@ class _Walk:
     ) -> None:
         self.denoise, self.callback, self.dtype = denoise, callback, x.dtype
         self.start = at_least_float32(x)
-        self.levels = _levels(schedule, times)
+        self.levels = levels_of(schedule, times)
         if len(self.levels) < 2:
             raise ValueError(f"got times of shape {tuple(times.shape)}, expected (n + 1,), n >= 1")
         self.steps = list(pairwise(self.levels))
         if next_times is not None:
             if len(next_times) != len(self.steps):
                 raise ValueError(f"got {len(next_times)} next_times, expected {len(self.steps)}")
-            self.steps = list(zip(self.levels[:-1], _levels(schedule, next_times), strict=True))
+            self.steps = list(zip(self.levels[:-1], levels_of(schedule, next_times), strict=True))
         self.done = 0
 
     def __iter__(self) -> Iterator[tuple[Level, Level]]:
@@ -87,14 +80,6 @@ class _Walk:
         self.done += 1
         if self.callback is not None:
             self.callback(self.done - 1, len(self.steps), x.to(self.dtype))
-
-
-def _levels(schedule: NoiseSchedule, times: Grid) -> list[Level]:
-    if times.ndim != 1:
-        raise ValueError(f"got times of shape {tuple(times.shape)}, expected (n + 1,), n >= 1")
-    t = times.detach().to("cpu", torch.float64)
-    columns = (t, schedule.alpha(t), schedule.sigma(t), schedule.log_snr(t))
-    return [Level(*row) for row in torch.stack(columns, 1).tolist()]
 
 
 def _need_noise(noise: Noise | None, sampler: str) -> Noise:
@@ -360,6 +345,7 @@ def dpmpp_2m_sde(
     times: Grid,
     *,
     eta: float = 1.0,
+    next_times: Float[Tensor, " steps"] | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -371,6 +357,7 @@ def dpmpp_2m_sde(
         x: Noise at ``times[0]``.
         times: Decreasing times.
         eta: 1 follows the reverse SDE, 0 is :func:`dpmpp_2m`.
+        next_times: Where each step goes, as for :func:`ddim`.
         noise: Draws noise; needed for ``eta > 0``. It is called once per step, but not in a last
             step to ``sigma = 0``.
         callback: Told of every step.
@@ -385,21 +372,60 @@ def dpmpp_2m_sde(
     if eta < 0:
         raise ValueError(f"got eta={eta}, expected at least 0: 0 is deterministic, 1 reverse SDE")
     draw = _need_noise(noise, "dpmpp_2m_sde with eta > 0") if eta > 0 else None
-    walk = _Walk(denoise, schedule, x, times, callback)
-    x, x0_last, h_last = walk.start, None, math.inf
+    walk = _Walk(denoise, schedule, x, times, callback, next_times)
+    x, x0_last, last = walk.start, None, None
     for a, b in walk:
         x0 = walk.x0(x, a)
         h = (b.log_snr - a.log_snr) / 2
         d = x0
-        if x0_last is not None and b.sigma > 0:
-            d = x0 + h / (2 * h_last) * (x0 - x0_last)
+        if x0_last is not None and last is not None and b.sigma > 0:
+            d = x0 + h / (a.log_snr - last.log_snr) * (x0 - x0_last)
         decay = math.exp(-eta * h) if eta > 0 else 1.0
         x = (b.sigma / a.sigma * decay) * x - b.alpha * math.expm1(-(1 + eta) * h) * d
         if draw is not None and b.sigma > 0:
             x = x + b.sigma * math.sqrt(-math.expm1(-2 * eta * h)) * draw(x)
-        x0_last, h_last = x0, h
+        x0_last, last = x0, a
         walk.report(x)
     return x.to(walk.dtype)
+
+
+def cogvideox_sde(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """:func:`dpmpp_2m_sde` as it was released with CogVideoX, down to the numbers it draws.
+
+    Steps go 1000 // n entries on, as in :func:`ddim_constant_stride`. Noise is drawn frame by
+    frame, and from the second step on once more than is used.
+
+    Args:
+        denoise: The denoiser.
+        schedule: The noise schedule.
+        x: Noise at ``times[0]``.
+        times: Decreasing times.
+        noise: Draws noise.
+        callback: Told of every step.
+
+    Source:
+        The released sampler of Yang et al. 2024, arXiv:2408.06072.
+    """
+    draw, steps = _need_noise(noise, "cogvideox_sde"), count()
+
+    def published(like: Tensor) -> Tensor:
+        frames_first = like.transpose(1, 2)
+        if next(steps):
+            draw(frames_first)  # of a first-order step that is then not taken
+        return draw(frames_first).transpose(1, 2)
+
+    next_times = constant_stride(times, ends_clean=float(times[-1]) == 0)
+    return dpmpp_2m_sde(
+        denoise, schedule, x, times, next_times=next_times, noise=published, callback=callback
+    )
 
 
 def unipc(
@@ -436,48 +462,12 @@ def unipc(
         raise ValueError(f"got kind={kind!r}, expected 'bh1' or 'bh2'")
     walk = _Walk(denoise, schedule, x, times, callback)
     x = walk.start
-    past: list[_Evaluation] = []
+    past: list[Evaluation] = []
     for a, b in walk:
         x0 = walk.x0(x, a)
         if past:
-            x = _unipc_correct(past, x0, a, kind)
+            x = correct(past, x0, a, kind)
         past = [*past[-1:], (x, x0, a)]
-        x = _unipc_predict(past, b, kind)
+        x = predict(past, b, kind)
         walk.report(x)
     return x.to(walk.dtype)
-
-
-_Evaluation = tuple[Tensor, Tensor, Level]
-
-
-def _unipc_b(h: float, kind: str) -> float:
-    # an infinite step (from pure noise) has no finite B1, so it takes B2
-    return -h if kind == "bh1" and math.isfinite(h) else math.expm1(-h)
-
-
-def _unipc_predict(past: list[_Evaluation], b: Level, kind: str) -> Tensor:
-    x, x0, a = past[-1]
-    h = (b.log_snr - a.log_snr) / 2
-    x = (b.sigma / a.sigma) * x - b.alpha * math.expm1(-h) * x0
-    if len(past) < 2 or b.sigma == 0 or h == 0:
-        return x
-    _, x0_last, last = past[-2]
-    r = (last.log_snr - a.log_snr) / 2 / h
-    return x - b.alpha * _unipc_b(h, kind) * (x0_last - x0) / (2 * r)
-
-
-def _unipc_correct(past: list[_Evaluation], x0_next: Tensor, b: Level, kind: str) -> Tensor:
-    x, x0, a = past[-1]
-    h = (b.log_snr - a.log_snr) / 2
-    x = (b.sigma / a.sigma) * x - b.alpha * math.expm1(-h) * x0
-    scale = _unipc_b(h, kind)
-    if len(past) < 2:
-        return x - b.alpha * scale * (x0_next - x0) / 2
-    _, x0_last, last = past[-2]
-    r = (last.log_snr - a.log_snr) / 2 / h
-    # the two equations that make the corrector exact for x0 linear and quadratic in log-SNR
-    phi_1 = -math.expm1(-h) / h - 1
-    phi_2 = -phi_1 / h - 1 / 2
-    rho_last = (phi_1 - 2 * phi_2) / scale / (1 - r)
-    rho_next = phi_1 / scale - rho_last
-    return x - b.alpha * scale * (rho_last * (x0_last - x0) / r + rho_next * (x0_next - x0))

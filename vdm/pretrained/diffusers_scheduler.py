@@ -9,7 +9,7 @@ from typing import Any
 from vdm.diffusion.discrete_schedules import BetaSpacing, DDPMTable
 from vdm.diffusion.preconditioning import DiscreteTimesteps, Preconditioning, SVDPreconditioning
 from vdm.diffusion.schedules import EDM, NoiseSchedule
-from vdm.diffusion.shifted_schedules import ZeroTerminalSNR
+from vdm.diffusion.shifted_schedules import SNRShifted, ZeroTerminalSNR
 from vdm.diffusion.targets import X0, Eps, Target, V
 from vdm.pretrained.diffusers_settings import ForeignConfig
 from vdm.pretrained.parts import Parts
@@ -21,8 +21,15 @@ BETAS: dict[str, BetaSpacing] = {
     "scaled_linear": "scaled_linear",
     "squaredcos_cap_v2": "squaredcos",
 }
-BETAS_OF_CLASSES = {"LCMScheduler": (0.00085, 0.012, "scaled_linear")}
+LATENT = (0.00085, 0.012, "scaled_linear")
+BETAS_OF_CLASSES = {
+    "LCMScheduler": LATENT,
+    "CogVideoXDDIMScheduler": LATENT,
+    "CogVideoXDPMScheduler": LATENT,
+}
 """Where a file does not say them; those of DDPM for all others."""
+SHIFTS = {"CogVideoXDDIMScheduler": 3.0, "CogVideoXDPMScheduler": 3.0}
+"""Classes whose SNR is divided, and by how much where a file does not say it."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,11 @@ def config_from_rules(rules: SamplingRules) -> dict[str, Any]:
     if isinstance(schedule, ZeroTerminalSNR):
         config["rescale_betas_zero_snr"] = True
         schedule = schedule.base
+    if isinstance(schedule, SNRShifted):
+        config["snr_shift_scale"] = schedule.scale
+        if rules.sampler == "ddim_constant_stride":
+            config["_class_name"] = "CogVideoXDDIMScheduler"
+        schedule = schedule.base
     if isinstance(schedule, DDPMTable):
         betas = {ours: theirs for theirs, ours in BETAS.items()}
         predictions = {ours: theirs for theirs, ours in TARGETS.items()}
@@ -108,9 +120,9 @@ def config_from_rules(rules: SamplingRules) -> dict[str, Any]:
     else:
         config["timestep_spacing"] = rules.time_grid
         config["steps_offset"] = grid.get("offset", 1 if rules.time_grid == "linspace" else 0)
-        if config["_class_name"] == "DDIMScheduler":
+        if config["_class_name"] in ("DDIMScheduler", *SHIFTS):
             config["set_alpha_to_one"] = bool(grid.get("ends_clean", True))
-    if config["_class_name"] in ("DDIMScheduler", "LCMScheduler"):
+    if config["_class_name"] in ("DDIMScheduler", "LCMScheduler", *SHIFTS):
         config["clip_sample"] = False
     if rules.sampler == "dpmpp_2m_sde":
         config["algorithm_type"] = "sde-dpmsolver++"
@@ -180,6 +192,22 @@ def _lcm(config: ForeignConfig) -> SamplingRules:
     return SamplingRules(*_table(config), "lcm", arguments, "latent_consistency")
 
 
+def _cogvideox_ddim(config: ForeignConfig) -> SamplingRules:
+    return _cogvideox(config, "ddim_constant_stride")
+
+
+def _cogvideox_sde(config: ForeignConfig) -> SamplingRules:
+    return _cogvideox(config, "cogvideox_sde")
+
+
+def _cogvideox(config: ForeignConfig, sampler: str) -> SamplingRules:
+    """What both samplers have in common."""
+    _check_clipping(config, True)
+    ends_clean = config.take("set_alpha_to_one", True)
+    name, arguments = _grid(config, "leading", ends_clean=ends_clean)
+    return SamplingRules(*_table(config), name, arguments, sampler)
+
+
 def _multistep(config: ForeignConfig) -> SamplingRules:
     config.expect(
         solver_type="midpoint",
@@ -235,6 +263,8 @@ BUILDERS = {
     "EulerAncestralDiscreteScheduler": _euler_ancestral,
     "DDPMScheduler": _ddpm,
     "LCMScheduler": _lcm,
+    "CogVideoXDDIMScheduler": _cogvideox_ddim,
+    "CogVideoXDPMScheduler": _cogvideox_sde,
     "DPMSolverMultistepScheduler": _multistep,
     "UniPCMultistepScheduler": _unipc,
 }
@@ -246,6 +276,7 @@ CLASSES = {
     "euler": "EulerDiscreteScheduler",
     "ancestral": "EulerAncestralDiscreteScheduler",
     "latent_consistency": "LCMScheduler",
+    "cogvideox_sde": "CogVideoXDPMScheduler",
     "dpmpp_2m": "DPMSolverMultistepScheduler",
     "dpmpp_2m_sde": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
@@ -274,6 +305,8 @@ def _table(config: ForeignConfig) -> tuple[NoiseSchedule, Target, Preconditionin
             f"{config.where}: got beta_schedule={kind!r}, expected one of {', '.join(BETAS)}"
         )
     schedule: NoiseSchedule = DDPMTable(BETAS[kind], start, end, count)
+    if usual_shift := SHIFTS.get(str(config.data["_class_name"])):
+        schedule = SNRShifted(schedule, config.take("snr_shift_scale", usual_shift))
     if config.take("rescale_betas_zero_snr", False):
         schedule = ZeroTerminalSNR(schedule)
     prediction = config.take("prediction_type", "epsilon")
