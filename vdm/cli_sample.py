@@ -21,7 +21,7 @@ LOADING = ("dtype", "device", "motion", "profile", "offload", "quantize", "compi
 """Flags that go to ``vdm.load``; all others go to the generator."""
 STREAMING = ("chunk", "context_time")
 """Flags that only a stream knows."""
-WHOLE = ("mask", "noise", "decode_frames", "motion_bucket", "noise_aug")
+WHOLE = ("mask", "strength", "noise", "decode_frames", "motion_bucket", "noise_aug")
 """Flags that only a clip made at once knows."""
 
 
@@ -97,6 +97,12 @@ def _add_sampling(group: Any) -> None:
         help="1 is no guidance; two numbers are a ramp over the frames",
     )
     group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
+    group.add_argument(
+        "--strength",
+        type=number,
+        metavar="S",
+        help="start from --video with noise, and take this share of the steps: 0 to 1",
+    )
     group.add_argument(
         "--seed",
         type=whole_or_list,

@@ -116,7 +116,7 @@ class Demo:
 
     def words_to_video(self, prompts: list[str]) -> None:
         """The captions of the README, and those of the user."""
-        from vdm.pipelines.generate import slug
+        from vdm.pipelines.sample_files import slug
         from vdm.pipelines.showcase import CAPTIONS, gather, moving_picture, words_to_video
 
         with self._stage("words to video"):

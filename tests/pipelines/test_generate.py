@@ -9,13 +9,10 @@ from tiny_model import make_parts
 
 from vdm.diffusion import samplers
 from vdm.models.dit import VideoDiT
-from vdm.pipelines import Generator, sample_to_folder
-from vdm.pipelines.generate import slug
-from vdm.pretrained.loading import read_safetensors
+from vdm.pipelines import Generator
 from vdm.pretrained.parts import Parts
 from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise
-from vdm.utils.video_io import read_metadata, read_video
 
 RED, BLUE = "a red circle moves left", "a small blue square stays still and a red ring grows"
 LATENTS = {"output": "latents", "progress": False}
@@ -266,59 +263,3 @@ def test_offloading_returns_every_part_and_changes_nothing(generate, monkeypatch
         Generator(generate.parts, device="cpu", offload="cpu")
     with pytest.raises(ValueError, match="offload='disk', expected 'cpu'"):
         Generator(generate.parts, offload="disk")
-
-
-def test_files_are_named_after_prompt_and_seed(generate, tmp_path):
-    asked = {"suffix": ".mkv", "steps": 1, "progress": False}
-    paths = sample_to_folder(generate, [RED, BLUE, RED], tmp_path, seed=6, batch_size=2, **asked)
-    assert [path.name for path in paths] == [
-        "a-red-circle-moves-left_seed6.mkv",
-        "a-small-blue-square-stays-still-and-a-red-ring-grows_seed7.mkv",
-        "a-red-circle-moves-left_seed8.mkv",
-    ]
-    assert [read_metadata(path)["seed"] for path in paths] == [6, 7, 8]
-    assert read_metadata(paths[1])["prompt"] == BLUE
-    [alone] = sample_to_folder(generate, [RED], tmp_path / "alone", seed=8, **asked)
-    first, second = (read_video(path)[0].int() for path in (paths[2], alone))
-    assert (first - second).abs().max() <= 1
-
-
-def test_latents_become_a_file_each_that_says_what_they_are_of(generate, tmp_path):
-    asked = {"steps": 1, **LATENTS}
-    paths = sample_to_folder(generate, [RED, BLUE], tmp_path, seed=6, batch_size=1, **asked)
-    expected = generate([RED, BLUE], seed=6, **asked)
-    for k, (path, prompt) in enumerate(zip(paths, (RED, BLUE), strict=True)):
-        tensors, about = read_safetensors(path)
-        torch.testing.assert_close(tensors["latents"], expected[k : k + 1], atol=1e-5, rtol=0)
-        assert about == {"prompt": prompt, "seed": str(6 + k)}
-
-
-@pytest.mark.parametrize("prompts", [[], [RED], [RED, BLUE, RED]])
-def test_every_clip_has_its_own_part_of_the_noise(generate, tmp_path, prompts):
-    noise = torch.randn(3, 3, 3, 4, 6)
-    asked = {"steps": 1, "noise": noise, **LATENTS}
-    paths = sample_to_folder(generate, prompts, tmp_path, seed=0, batch_size=2, **asked)
-    assert len(set(paths)) == 3
-    made = torch.cat([read_safetensors(path)[0]["latents"] for path in paths])
-    expected = generate(prompts if len(prompts) == 3 else (prompts or [""])[0], **asked)
-    torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
-
-
-def test_file_names_are_safe_and_distinct():
-    long = "a red circle moves left and " * 4
-    assert slug("../A Red, circle!") == "a-red-circle"
-    assert slug(None) == "no-prompt"
-    assert len(slug(long)) < 75
-    assert slug(long) != slug(long + "x")
-
-
-def test_sampling_to_files_refuses_what_makes_none(generate, tmp_path):
-    for asked, message in [
-        ({"suffix": ".avi"}, "suffix '.avi'"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"output": "latent"}, "output='latent'"),
-        ({"noise": torch.zeros(3, 3, 3, 4, 6), "prompts": [RED, BLUE]}, "got 2 for prompts"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            sample_to_folder(**{"model": generate, "prompts": [RED], "out": tmp_path, **asked})
-    assert list(tmp_path.iterdir()) == []

@@ -4,6 +4,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import diffusers
 import torch
 from einops import rearrange, repeat
 from torchvision.transforms.functional import to_pil_image
@@ -43,6 +44,8 @@ def measure(system):
         "autoencoder": [_encoder(ours, theirs), _decoder(ours, theirs)],
         "frames": [_frames(system, ours, theirs)],
     }
+    if system.startswith("Animate"):
+        found["frames"].append(_changed_frames(ours, theirs))
     return {part: _worst(pairs) for part, pairs in found.items()}
 
 
@@ -102,6 +105,30 @@ def _frames(system, ours, theirs):
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
         made = theirs(PROMPTS, **negative, **asked, latents=noise, generator=draws)
         clip = _quietly(ours, PROMPTS, **negative, **told, seed=seeds)
+    return clip.frames, made.frames.transpose(1, 2)
+
+
+def _changed_frames(ours, theirs):
+    """Of clips that are made from others, what is drawn included."""
+    names = ("vae", "text_encoder", "tokenizer", "unet", "motion_adapter", "scheduler")
+    parts = {name: getattr(theirs, name) for name in names}
+    change = diffusers.AnimateDiffVideoToVideoPipeline(**parts)
+    change.set_progress_bar_config(disable=True)
+    video, seeds = torch.rand(B, 3, T, 24, 40), [11, 5]
+    common = {"negative_prompt": [NEGATIVE] * B, "guidance_scale": 3.0, "strength": 0.7}
+    made = change(
+        [[to_pil_image(frame) for frame in clip.transpose(0, 1)] for clip in video],
+        PROMPTS,
+        **common,
+        height=24,
+        width=40,
+        num_inference_steps=STEPS,
+        output_type="pt",
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+    )
+    video = (video * 255).floor() / 255  # as pictures hold them
+    told = {"height": 24, "width": 40, "steps": STEPS, "seed": seeds, "progress": False}
+    clip = _quietly(ours, PROMPTS, video=video, **common, **told)
     return clip.frames, made.frames.transpose(1, 2)
 
 

@@ -310,7 +310,8 @@ class ImageVAE(nn.Module):
         Args:
             video: Clips in [-1, 1], of any number of frames.
             sample: Draw from the posterior instead of taking its mean.
-            generator: Where the draw comes from, made there in float32 and then moved.
+            generator: Where the draw comes from, made there in float32, frame by frame, and then
+                moved.
 
         Raises:
             ValueError: If the height or width is not a multiple of the stride.
@@ -318,8 +319,9 @@ class ImageVAE(nn.Module):
         mean, logvar = self.encode_moments(video)
         if sample:
             device = mean.device if generator is None else generator.device
-            eps = torch.randn(mean.shape, generator=generator, dtype=torch.float32, device=device)
-            mean = mean + torch.exp(0.5 * logvar) * eps.to(mean)
+            frames = mean.transpose(1, 2).shape
+            eps = torch.randn(frames, generator=generator, dtype=torch.float32, device=device)
+            mean = mean + torch.exp(0.5 * logvar) * eps.transpose(1, 2).to(mean)
         return self.scale * mean
 
     def decode_raw(self, raw: Latents, num_frames: int | None = None) -> Video:

@@ -208,6 +208,7 @@ def ddim_constant_stride(
     x: Tensor,
     times: Grid,
     *,
+    num_steps: int | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -220,13 +221,14 @@ def ddim_constant_stride(
         schedule: The noise schedule.
         x: Noise at ``times[0]``.
         times: Decreasing times.
+        num_steps: Steps of the whole grid, where ``times`` is its end.
         noise: Not used.
         callback: Told of every step.
 
     Source:
         The DDIM scheduler of diffusers; see ``time_grids.constant_stride``.
     """
-    next_times = constant_stride(times, ends_clean=float(times[-1]) == 0)
+    next_times = constant_stride(times, ends_clean=float(times[-1]) == 0, num_steps=num_steps)
     return ddim(denoise, schedule, x, times, next_times=next_times, callback=callback)
 
 

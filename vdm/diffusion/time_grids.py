@@ -192,7 +192,10 @@ def linspace(
 
 
 def constant_stride(
-    times: Grid, num_timesteps: int = 1000, ends_clean: bool = True
+    times: Grid,
+    num_timesteps: int = 1000,
+    ends_clean: bool = True,
+    num_steps: int | None = None,
 ) -> Float[Tensor, " steps"]:
     """Where published DDIM samplers step to: ``num_timesteps // n`` entries on.
 
@@ -203,6 +206,7 @@ def constant_stride(
         times: The grid, ``(n + 1,)``.
         num_timesteps: Entries of the table.
         ends_clean: As for :func:`from_timesteps`.
+        num_steps: ``n`` of the whole grid, where ``times`` is its end.
 
     Returns:
         One time per step, ``(n,)``, for ``ddim(next_times=...)``.
@@ -210,7 +214,7 @@ def constant_stride(
     Source:
         The DDIM scheduler of diffusers.
     """
-    n = len(times) - 1
+    n = len(times) - 1 if num_steps is None else num_steps
     k = (times[:-1] * num_timesteps).round() - 1 - num_timesteps // n
     return (torch.where(k >= 0, k, -1 if ends_clean else 0) + 1) / num_timesteps
 

@@ -333,6 +333,7 @@ class Cascade(Generator):
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
         sampler: str | None = None,
+        strength: float | None = None,
         seed: inputs.Seed | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,
         decode_frames: int | None = None,
@@ -345,7 +346,8 @@ class Cascade(Generator):
 
         What is said of sampling is said to every stage; what is not said is each stage's own
         default. ``seed`` is that of the first stage, whose keyframes are what its model makes
-        alone; the noise of later stages follows from it, so ``noise`` is refused. A given ``image``
+        alone; the noise of later stages follows from it, so ``noise`` is refused, as ``strength``
+        is. A given ``image``
         or ``video`` stays as it is where no stage makes the clip larger. ``noise_aug`` is the noise
         on what one stage hands to the next.
         """
@@ -353,6 +355,8 @@ class Cascade(Generator):
             raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
         if noise is not None:
             raise ValueError("got noise for a cascade, expected seeds: every stage draws its own")
+        if strength is not None:
+            raise ValueError(f"got strength={strength:g} for a cascade, which starts from noise")
         fields = inputs.as_fields(cond, motion_bucket=motion_bucket)
         if taken := [name for name in ("given", "given_mask", "noise_aug") if name in fields]:
             raise ValueError(f"got cond.{taken[0]} for a cascade, whose stages set it themselves")

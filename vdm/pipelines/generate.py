@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +17,7 @@ from vdm.conditioning.text import read_by
 from vdm.diffusion import guidance, samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
 from vdm.pipelines import inputs
-from vdm.pipelines.clip import SUFFIXES, Clip, clip_from
+from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.given import (
     exact_given,
     given_clip,
@@ -39,7 +36,7 @@ from vdm.pipelines.request import (
     named,
     time_grid_for,
 )
-from vdm.pretrained.loading import write_safetensors
+from vdm.pipelines.start import first_step, noisy_start, read_start
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning, Denoise
 from vdm.utils.rng import SampleNoise
@@ -149,6 +146,7 @@ class Generator:
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
         sampler: str | None = None,
+        strength: float | None = None,
         seed: inputs.Seed | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,
         decode_frames: int | None = None,
@@ -164,6 +162,7 @@ class Generator:
             negative_prompt: What guidance leads away from; the empty prompt by default.
             image: The first frame: a path, a PIL image, or a tensor in [0, 1]. Resized (Lanczos).
             video: Given frames: a path or a tensor in [0, 1]; without ``mask`` the first frames.
+                With ``strength`` the clip to start from, of which ``mask`` says what stays.
             mask: 1 where ``video`` is given: ``(t,)``, ``(t, h, w)`` or ``(b, 1, t, h, w)``.
             cond: Fills or overrides single fields of the conditioning, raw as the network takes
                 them; ``given`` clean, with ``given_mask``: how it is shown is the model's matter.
@@ -175,6 +174,8 @@ class Generator:
             steps: Sampling steps.
             guidance_scale: 1 is no guidance; a pair is a ramp from the first to the last frame.
             sampler: Name of a function of ``vdm.diffusion.samplers``.
+            strength: Start from ``video`` with the noise of the last ``strength * steps`` steps,
+                and take these alone: more than 0, which changes nothing, and at most 1.
             seed: One integer (sample ``k`` uses ``seed + k``) or one per sample; None draws one.
             noise: Initial latents of unit variance.
             decode_frames: Latent frames decoded at a time: less memory, the same result.
@@ -195,9 +196,13 @@ class Generator:
         height = defaults.height if height is None else height
         width = defaults.width if width is None else width
         geometry.check_pixels(height=height, width=width)
+        steps = check_steps(defaults.steps if steps is None else steps)
+        first = 0 if strength is None else first_step(strength, steps)
+        start = None if strength is None else read_start(video, num_frames, height, width)
+        if start is not None and seconds is None:
+            num_frames = start.shape[2]
         grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
         geometry.check_frames(grid)
-        steps = check_steps(defaults.steps if steps is None else steps)
         scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
         sampler = defaults.sampler if sampler is None else sampler
         sample = named(samplers, sampler, "sampler")
@@ -205,11 +210,11 @@ class Generator:
 
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
         moves_picture = isinstance(self.parts.given, Picture)
-        given = None
+        given, kept = None, video if start is None or mask is not None else None
         if moves_picture:
-            refuse_frames(self.parts.name, video, mask, raw)
+            refuse_frames(self.parts.name, kept, mask, raw)
         else:
-            given = self._given_latents(image, video, mask, grid, height, width)
+            given = self._given_latents(image, kept, mask, grid, height, width)
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
@@ -217,14 +222,20 @@ class Generator:
             noise=inputs.length_of(noise),
             image=count_pictures(image) if moves_picture else None,
             given=None if given is None else len(given[0]),
+            video=inputs.length_of(start),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
         )
         seeds = inputs.seeds_for(seed, batch)
         shape = self._latent_shape(grid, height, width)
         exact = exact_given(raw, given, batch).to(self.device)
         told = {} if moves_picture else self._told(raw, exact, grid, seeds)
-        stream = SampleNoise(seeds)
-        eps = stream.draw(shape) if noise is None else inputs.check_noise(noise, shape, batch)
+        eps = None if noise is None else inputs.check_noise(noise, shape, batch)
+        stream, times = SampleNoise(seeds), self._times(steps)[first:]
+        if start is not None:
+            x = noisy_start(self, start, stream, eps, float(times[0]))
+        else:
+            x = stream.draw(shape) if eps is None else eps
+            x = x.to(self.device, torch.float32) * self.schedule.prior_std(float(times[0]))
 
         shown = hidden = told
         if moves_picture:
@@ -235,11 +246,12 @@ class Generator:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= self._no_label(raw)
             negative = self._conditioning(negative_prompt, rest, hidden, batch)
-        times = self._times(steps)
-        x = eps.to(self.device, torch.float32) * self.schedule.prior_std(float(times[0]))
-        with self._working("network"), sampling_bar(batch, steps, progress) as callback:
+        # Samplers whose stride depends on the whole grid are told of it.
+        whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
+        tell: dict[str, Any] = {"noise": stream, **whole}
+        with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
             denoise = keep_given(self._denoise(positive, negative, scale), exact)
-            latents = sample(denoise, self.schedule, x, times, noise=stream, callback=callback)
+            latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
         latents = put_back(latents, exact)
         if output == "latents":
             return latents
@@ -250,6 +262,7 @@ class Generator:
             "steps": steps,
             "guidance_scale": scale,
             "sampler": sampler,
+            "strength": strength,
             "given": "image" if image is not None else "video" if video is not None else "nothing",
         }
         return self._finish(latents, grid, decode_frames, asked)
@@ -421,80 +434,3 @@ class Generator:
             yield
         finally:
             module.to(self.offload)
-
-
-def sample_to_folder(
-    model: Any,
-    prompts: Sequence[str],
-    out: str | Path,
-    *,
-    suffix: str = ".mp4",
-    batch_size: int = 8,
-    seed: inputs.Seed | None = None,
-    noise: Float[Tensor, "b c t h w"] | None = None,
-    output: str = "video",
-    **arguments: Any,
-) -> list[Path]:
-    """Generate one clip per prompt, in batches, into files named after prompt and seed.
-
-    Args:
-        model: What :func:`vdm.load` takes or gives.
-        prompts: The texts; an empty list makes one clip without text.
-        out: Folder; made if need be. A file of the same prompt, seed and format is replaced.
-        suffix: Format, see :meth:`Clip.save`.
-        batch_size: Clips generated together; it changes nothing about them.
-        seed: As in :meth:`Generator.__call__`: clip ``k`` uses ``seed + k``.
-        noise: Initial latents: one for every clip, or for each its own. With one prompt or none
-            there are as many clips.
-        output: ``"video"``, or ``"latents"``: not decoded, in ``.safetensors`` files.
-        arguments: Further arguments of :meth:`Generator.__call__`, the same for every clip.
-
-    Returns:
-        Paths of the clips, in the order of the prompts.
-
-    Raises:
-        ValueError: If the format, batch size or an argument is refused.
-    """
-    if suffix not in SUFFIXES:
-        raise ValueError(f"got suffix {suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    if batch_size < 1:
-        raise ValueError(f"got batch_size={batch_size}, expected at least 1")
-    from vdm.pipelines.load import load
-
-    generate = load(model) if isinstance(model, str | Path) else model
-    texts: list[str | None] = list(prompts) or [None]
-    if noise is not None and len(texts) == 1:
-        texts = texts * len(noise)
-    inputs.common_batch(prompts=len(texts), noise=inputs.length_of(noise))
-    seeds = inputs.seeds_for(seed, len(texts))
-    paths: list[Path] = []
-    for start in range(0, len(texts), batch_size):
-        some = slice(start, start + batch_size)
-        prompt = None if texts[0] is None else [text or "" for text in texts[some]]
-        eps = noise if noise is None or len(noise) == 1 else noise[some]
-        made = generate(prompt, seed=seeds[some], noise=eps, output=output, **arguments)
-        for k, (text, number) in enumerate(zip(texts[some], seeds[some], strict=True)):
-            path = Path(out) / f"{slug(text)}_seed{number}{suffix}"
-            if isinstance(made, Clip):
-                paths.append(made[k].save(path))
-            else:
-                paths.append(_save_latents(made[k : k + 1], path, text, number))
-    return paths
-
-
-def _save_latents(latents: Tensor, path: Path, prompt: str | None, seed: int) -> Path:
-    """One clip's latents in a file that says what they are of."""
-    path = path.with_suffix(".safetensors")
-    write_safetensors({"latents": latents}, path, {"prompt": prompt or "", "seed": str(seed)})
-    return path
-
-
-def slug(text: str | None, length: int = 60) -> str:
-    """A prompt as a file name: letters, digits and hyphens.
-
-    A prompt that does not fit is cut and told apart from others by a hash.
-    """
-    words = re.sub(r"[^a-z0-9]+", "-", (text or "no prompt").lower()).strip("-") or "prompt"
-    if len(words) <= length:
-        return words
-    return f"{words[:length].rstrip('-')}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"

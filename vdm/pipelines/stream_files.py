@@ -10,7 +10,8 @@ from typing import Any
 from vdm import __version__
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip
-from vdm.pipelines.generate import Generator, slug
+from vdm.pipelines.generate import Generator
+from vdm.pipelines.sample_files import slug
 from vdm.pipelines.stream import stream, with_bar
 from vdm.utils.video_writer import CODECS, VideoWriter
 
