@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdm.conditioning.clip import build_clip
 from vdm.utils.config import configurable
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -25,6 +26,9 @@ class ClipImageEncoder(nn.Module):
     Args:
         config: Settings of ``transformers.CLIPVisionConfig``.
 
+    Raises:
+        ValueError: If they make no encoder.
+
     Source:
         Radford et al. 2021, arXiv:2103.00020, sec. 2.4; OpenCLIP's ViT-H in Stable Video Diffusion.
     """
@@ -35,20 +39,8 @@ class ClipImageEncoder(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        try:
-            from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                "CLIP's encoders need transformers: pip install 'vdm[transformers]'"
-            ) from error
-
-        self.model = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+        self.model = build_clip("CLIPVisionModelWithProjection", config)
         self.size = int(config.get("image_size", 224))
-        # Tables that are in no file, and empty where a module is built so.
-        for name, table in list(self.model.named_buffers()):
-            owner, _, last = name.rpartition(".")
-            places = torch.arange(table.numel(), device="cpu").reshape(table.shape)
-            self.model.get_submodule(owner).register_buffer(last, places, persistent=False)
         self.register_buffer("mean", torch.tensor(MEAN, device="cpu"), persistent=False)
         self.register_buffer("std", torch.tensor(STD, device="cpu"), persistent=False)
 

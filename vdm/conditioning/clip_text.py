@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdm.conditioning.clip import build_clip
 from vdm.conditioning.text import TextStates
 from vdm.utils.config import configurable
 
@@ -35,7 +36,7 @@ class ClipTextEncoder(nn.Module):
         pad_id: Number of the token that short texts are filled with; the tokenizer's own if None.
 
     Raises:
-        ValueError: If the tokenizer's files are not enough for one.
+        ValueError: If the tokenizer's files are not enough for one, or the settings make no encoder.
 
     Source:
         Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
@@ -46,19 +47,8 @@ class ClipTextEncoder(nn.Module):
         self, config: Mapping[str, Any], tokenizer: Mapping[str, str], pad_id: int | None = None
     ) -> None:
         super().__init__()
-        try:
-            from transformers import CLIPTextConfig, CLIPTextModel
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                "CLIP's encoders need transformers: pip install 'vdm[transformers]'"
-            ) from error
-
-        self.model = CLIPTextModel(CLIPTextConfig(**config))
-        # A table of 0, 1, 2, ..., which is in no file and empty where a module is built so.
-        count = self.model.config.max_position_embeddings
-        places = torch.arange(count, device="cpu")[None]
-        self.model.embeddings.register_buffer("position_ids", places, persistent=False)
-        self.max_length = count
+        self.model = build_clip("CLIPTextModel", config)
+        self.max_length: int = self.model.config.max_position_embeddings
         self._tokenize = _tokenizer(tokenizer)
         self.pad_id: int = self._tokenize.pad_token_id if pad_id is None else pad_id
 
