@@ -269,3 +269,32 @@ def test_data_check_explains_every_file_and_fails_where_no_clip_is_left(tmp_path
     assert "no-such-folder" in capsys.readouterr().err
     assert main(["data", "chek", str(tmp_path)]) == 2
     assert "nearest check" in only_line(capsys)
+
+
+def test_data_ingest_makes_a_folder_and_says_what_was_dropped(tmp_path, capsys):
+    source, out = tmp_path / "clips", tmp_path / "out"
+    source.mkdir()
+    write_video(np.zeros((4, 16, 16, 3), np.uint8), source / "good.mp4", 8.0)
+    (source / "bad.mp4").write_bytes(b"no video")
+    assert main(["data", "ingest", str(source)]) == 2
+    assert "expected --out DIR" in capsys.readouterr().err
+    assert main(["data", "ingest", str(source), "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "kept 1 clips" in printed.out
+    assert f"dropped 1, each with its reason: {out / 'quarantine.jsonl'}" in printed.out
+    assert "2/2" in printed.err
+    (source / "good.mp4").unlink()
+    words = ["data", "ingest", str(source), "--json", "--no-progress"]
+    assert main([*words, "--out", str(out)]) == 2  # of another listing
+    assert main([*words, "--out", str(tmp_path / "none")]) == 1
+    assert json.loads(capsys.readouterr().out)["kept"] == 0
+
+
+def test_data_check_reads_lists(tmp_path, capsys):
+    write_video(np.zeros((4, 16, 16, 3), np.uint8), tmp_path / "a.mp4", 8.0)
+    (tmp_path / "list.csv").write_text("path,text\na.mp4,hello\nb.mp4,gone\n")
+    assert main(["data", "check", str(tmp_path / "list.csv")]) == 0
+    assert "kept 1 of 2" in capsys.readouterr().out
+    (tmp_path / "list.csv").write_text("foo\n1\n")
+    assert main(["data", "check", str(tmp_path / "list.csv")]) == 2
+    assert "got columns foo" in capsys.readouterr().err

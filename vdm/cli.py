@@ -50,7 +50,7 @@ COMMANDS = {
     "compare": Command("the arms of an experiment: table and plots", "vdm.cli_compare:main"),
     "plan": Command("memory, FLOPs and time of a model before loading it", "vdm.cli_commands:plan"),
     "convert": Command("rewrite a model in another layout", "vdm.cli_commands:convert"),
-    "data": Command("check a folder of clips, one line each", "vdm.cli_commands:data"),
+    "data": Command("check clips, one line each, or ingest them", "vdm.cli_data:main"),
     "doctor": Command("what is installed, which kernels and codecs are active", "vdm.doctor:main"),
     "demo": Command("the main job from words to scores, in minutes", "vdm.demo:main"),
 }

@@ -1,4 +1,4 @@
-"""``vdm convert``, ``plan`` and ``data``: thin fronts of functions that notebooks call directly."""
+"""``vdm convert`` and ``plan``: thin fronts of functions that notebooks call directly."""
 
 import json
 from dataclasses import asdict, replace
@@ -138,27 +138,6 @@ def plan(words: list[str]) -> None:
         print(json.dumps({"stages": rows, "machine": asdict(machine)}, indent=2))
     else:
         print(_plan_table(rows, machine))
-
-
-def data(words: list[str]) -> int:
-    """Say of every clip in a folder whether it can be used; status 1 if none can."""
-    parser = Parser(prog="vdm data", description="One line for every file: kept or dropped, why.")
-    parser.add_argument("action", metavar="ACTION", type=choice("check"))
-    parser.add_argument("path", metavar="PATH", type=Path, help="a folder, or a single file")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    asked = parser.read(words)
-    from vdm.data.check import check_folder
-
-    with reading_words():
-        verdicts = check_folder(asked.path)
-    kept = sum(verdict.kept for verdict in verdicts)
-    if asked.json:
-        print(json.dumps([verdict._asdict() for verdict in verdicts], indent=2))
-    else:
-        for verdict in verdicts:
-            print(verdict)
-        print(f"kept {kept} of {len(verdicts)}")
-    return 0 if kept else 1
 
 
 def _plan_table(rows: list[dict[str, Any]], machine: Any) -> str:

@@ -133,14 +133,10 @@ def read_listing(
             if clip.name in seen:
                 raise ValueError(f"got {clip.name} twice")
             seen.add(clip.name)
-            if _is_there(clip.path):
+            if clip.path.is_file():
                 made.clips.append(clip)
             else:
                 made.missing.append(clip.name)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not laid out as {made.layout}: {error!r}") from error
     return made
-
-
-def _is_there(path: Path) -> bool:
-    return path.is_file() or any(parent.is_file() for parent in path.parents)

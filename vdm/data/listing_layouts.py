@@ -18,7 +18,7 @@ def folder(path: Path, media: Media) -> Rows:
         if hidden or file.suffix.lower() not in VIDEO_SUFFIXES:
             continue
         label = name.parts[0] if len(name.parts) > 1 else ""
-        yield Listed(name.as_posix(), file, one_line(read_caption(file) or ""), label)
+        yield Listed(name.as_posix(), file, None, one_line(read_caption(file) or ""), label)
 
 
 CAPTIONS = ("caption", "text", "prompt", "sentence", "name")
@@ -33,7 +33,7 @@ def table(path: Path, media: Media) -> Rows:
             raise ValueError(f"{path}: got a row without path, file_name or video")
         said = next((row[key] for key in CAPTIONS if row.get(key)), "")
         file = media.at(name, f"video/{name}", f"videos/{name}")
-        yield Listed(name, file, one_line(said), row.get("label", ""), row.get("split", ""))
+        yield Listed(name, file, None, one_line(said), row.get("label", ""), row.get("split", ""))
 
 
 def pairs(path: Path, media: Media) -> Rows:
@@ -45,7 +45,7 @@ def pairs(path: Path, media: Media) -> Rows:
     if len(names) != len(said):
         raise ValueError(f"{path}: got {len(names)} videos and {len(said)} prompts")
     for name, caption in zip(names, said, strict=True):
-        yield Listed(name.strip(), media.at(name.strip()), one_line(caption))
+        yield Listed(name.strip(), media.at(name.strip()), None, one_line(caption))
 
 
 def webdataset(path: Path, media: Media) -> Rows:
@@ -82,4 +82,5 @@ def _members(shard: Path, archive: tarfile.TarFile) -> Rows:
         said = read(parts.get("txt")).decode("utf-8-sig", "replace")
         if not said and "json" in parts:
             said = str(json.loads(read(parts["json"])).get("caption") or "")
-        yield Listed(f"{shard.name}/{key}", shard / video.name, one_line(said))
+        place = (video.offset_data, video.size)
+        yield Listed(f"{shard.name}/{key}{Path(video.name).suffix}", shard, place, one_line(said))

@@ -17,8 +17,9 @@ class Listed:
     """A clip that is listed.
 
     Args:
-        name: Tells it from all others; of its file and, in a longer video, its place there.
-        path: Its file; a member of a tar file is ``shard.tar/member.mp4``.
+        name: Tells it from all others: of its file, in a longer video with its place there.
+        path: Its file, or the file that it is a part of.
+        part: First byte and number of bytes, if it is a part of a file.
         captions: What is said of it, none or several.
         label: Its class.
         split: Which part of the data it is of, where the listing says so.
@@ -29,6 +30,7 @@ class Listed:
 
     name: str
     path: Path
+    part: tuple[int, int] | None = None
     captions: tuple[str, ...] = ()
     label: str = ""
     split: str = ""

@@ -91,6 +91,7 @@ def msr_vtt(path: Path, media: Media) -> Rows:
         yield Listed(
             name,
             media.named(name),
+            None,
             tuple(said.get(name, ())),
             str(video.get("category", "")),
             str(video.get("split", "")),
@@ -106,7 +107,9 @@ def msr_vtt_1k(path: Path, media: Media) -> Rows:
         Retrieval", arXiv:1808.02559.
     """
     for row in read_table(path):
-        yield Listed(row["videoid"], media.named(row["videoid"]), one_line(row.get("sentence", "")))
+        yield Listed(
+            row["videoid"], media.named(row["videoid"]), None, one_line(row.get("sentence", ""))
+        )
 
 
 def something(path: Path, media: Media) -> Rows:
@@ -119,7 +122,7 @@ def something(path: Path, media: Media) -> Rows:
         name = str(row["id"])
         template = str(row.get("template", "")).replace("[", "").replace("]", "")
         caption = one_line(str(row.get("label", "")))
-        yield Listed(name, media.at(f"{name}.webm"), caption, template, path.stem)
+        yield Listed(name, media.at(f"{name}.webm"), None, caption, template, path.stem)
 
 
 def webvid(path: Path, media: Media) -> Rows:
@@ -130,7 +133,7 @@ def webvid(path: Path, media: Media) -> Rows:
     """
     for row in read_table(path):
         name = f"{row['pagedir']}/{row['videoid']}.mp4"
-        yield Listed(name, media.at(name, f"videos/{name}"), one_line(row["name"]))
+        yield Listed(name, media.at(name, f"videos/{name}"), None, one_line(row["name"]))
 
 
 def panda(path: Path, media: Media) -> Rows:
@@ -151,7 +154,7 @@ def panda(path: Path, media: Media) -> Rows:
         file = media.named(name)
         for index, ((start, end), caption) in enumerate(zip(times, said, strict=True)):
             place = (_seconds(start), _seconds(end))
-            yield Listed(f"{name}/{index}", file, one_line(caption), "", "", name, *place)
+            yield Listed(f"{name}/{index}", file, None, one_line(caption), "", "", name, *place)
 
 
 def _seconds(stamp: str) -> float:

@@ -6,6 +6,7 @@ stamp. PyAV (FFmpeg) does the decoding and is imported when first needed.
 
 from __future__ import annotations
 
+import io
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,51 @@ class VideoIndex:
         return max(0, bisect_right(self.pts, wanted) - 1)
 
 
+class FilePart(io.RawIOBase):
+    """Some bytes of a file as a file: a member of an archive, without unpacking it.
+
+    Args:
+        path: The file.
+        first: Number of the first byte.
+        count: How many there are.
+    """
+
+    def __init__(self, path: Path, first: int, count: int) -> None:
+        self._whole = path.open("rb")
+        self._first, self._count, self._at = first, count, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte of the part."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._count}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read on, up to the end of the part."""
+        view = memoryview(buffer)[: max(0, self._count - self._at)]
+        self._whole.seek(self._first + self._at)
+        count = self._whole.readinto(view)
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._whole.close()
+        super().close()
+
+
 class VideoReader:
     """Random access to the frames of one file.
 
@@ -66,6 +112,8 @@ class VideoReader:
         size: Height and width of the frames; by default as in the file. The picture is scaled to
             cover the size, by area averaging, and its centre is cropped.
         threads: Decoding threads; 0 leaves it to FFmpeg. Use 1 inside data-loader workers.
+        part: First byte and number of bytes, if the video is only a part of the file.
+        index: What an earlier look at the same video found; spares this one.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -73,20 +121,25 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: str | Path, size: tuple[int, int] | None = None, threads: int = 0
+        self,
+        path: str | Path,
+        size: tuple[int, int] | None = None,
+        threads: int = 0,
+        part: tuple[int, int] | None = None,
+        index: VideoIndex | None = None,
     ) -> None:
         from av.video.reformatter import VideoReformatter
 
-        self.path, self.size, self.threads = Path(path), size, threads
+        self.path, self.size, self.threads, self.part = Path(path), size, threads, part
         self._reformatter = VideoReformatter()
         if not self.path.is_file():
             raise FileNotFoundError(f"no such file: {self.path}")
-        if self.path.stat().st_size == 0:
+        if (part[1] if part else self.path.stat().st_size) == 0:
             raise ValueError(f"{self.path.name}: empty file (0 bytes)")
         self._open()
         try:
             with _one_line(self.path):
-                self.index = self._index_packets() or self._index_frames()
+                self.index = index or self._index_packets() or self._index_frames()
         except BaseException:
             self.close()
             raise
@@ -131,7 +184,7 @@ class VideoReader:
         lost = len(self) - len(decoded.intersection(self.index.pts))
         if lost or error:
             return f"damaged: {len(self) - lost} of {len(self)} frames decode{error}"
-        if self.codec == "gif" and self.path.read_bytes()[-1:] != b";":  # says no length
+        if self.codec == "gif" and self._last_byte() != b";":  # says no length
             return f"truncated: the file ends after frame {len(self)} without its end mark"
         frames, seconds, slack = self._promised()
         if frames - len(self) > max(3, frames // 20):
@@ -141,6 +194,12 @@ class VideoReader:
         if seconds - covered > max(least, slack * seconds):  # asf counts its preroll
             return f"truncated: {covered:.1f} of {seconds:.1f} seconds are there"
         return None
+
+    def _last_byte(self) -> bytes:
+        first, count = self.part or (0, self.path.stat().st_size)
+        with self.path.open("rb") as file:
+            file.seek(first + count - 1)
+            return file.read(1)
 
     def _promised(self) -> tuple[int, float, float]:
         """Frames and seconds that the header speaks of (0: not said), share that may be missing."""
@@ -159,6 +218,8 @@ class VideoReader:
     def close(self) -> None:
         """Let go of the file."""
         self._container.close()
+        if self._file is not None:
+            self._file.close()
 
     def read(self, frames: Sequence[int]) -> UInt8[np.ndarray, "t h w 3"]:
         """Decode the frames with these numbers, in this order; repeats are allowed.
@@ -181,7 +242,8 @@ class VideoReader:
         import av
 
         with _one_line(self.path):
-            self._container = av.open(str(self.path))
+            self._file = None if self.part is None else FilePart(self.path, *self.part)
+            self._container = av.open(self._file or str(self.path))
         try:
             self._stream = self._pick_stream()
             self._stream.codec_context.thread_count = self.threads
