@@ -14,6 +14,7 @@ from vdm.data.batches import BatchesModule
 from vdm.data.block_store import digest, write_text
 from vdm.data.clip_cache import ClipCache, ClipSource, build_clip_cache
 from vdm.data.datasets import ClipDataset
+from vdm.data.ingested import IngestedClips, is_ingested
 from vdm.data.latent_cache import (
     LatentCache,
     LatentDataset,
@@ -342,7 +343,8 @@ class VideoFolderClips(BatchesModule):
     first frame. Bad files are left out and listed in ``quarantine.txt`` beside the cache.
 
     Args:
-        folder: Searched to any depth; captions are the ``.txt`` files of the same name.
+        folder: Searched to any depth, captions are the ``.txt`` files of the same name; or what
+            ``vdm data ingest`` made.
         val_share: Share of the files that is held out; 0 for no validation.
         size: Height and width in pixels.
         num_frames: Frames per clip.
@@ -351,6 +353,11 @@ class VideoFolderClips(BatchesModule):
         num_workers: Processes that decode.
         seed: Chooses the order and the starts.
         cache_dir: Folder that remembers which files are sound.
+        train_split: Of an ingested folder: the split of the listing to train on.
+        val_split: Likewise the split to hold out, instead of a share.
+
+    Raises:
+        ValueError: If a split to hold out is named, but not another to train on.
     """
 
     def __init__(
@@ -364,33 +371,47 @@ class VideoFolderClips(BatchesModule):
         num_workers: int = 0,
         seed: int = 0,
         cache_dir: str = "outputs/cache",
+        train_split: str | None = None,
+        val_split: str | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.folder = folder
+        if val_split is not None and train_split in (None, val_split):
+            raise ValueError(
+                f"got val_split={val_split!r}, expected another train_split, not {train_split!r}"
+            )
+        self.train_split, self.val_split = train_split, val_split
         self.val_share = val_share
         self.size = size
         self.num_frames = num_frames
         self.fps = fps
         self.cache = Path(cache_dir) / f"folder-{digest(str(Path(folder).resolve()))[:20]}"
 
-    def train_dataset(self) -> VideoFolder:
+    def train_dataset(self) -> VideoFolder | IngestedClips:
         """Clips to train on."""
         data = self._files("train", self.seed)
+        self.cache.mkdir(parents=True, exist_ok=True)
         write_text(self.cache / "quarantine.txt", [str(verdict) for verdict in data.dropped])
         return data
 
-    def val_dataset(self) -> VideoFolder | None:
+    def val_dataset(self) -> VideoFolder | IngestedClips | None:
         """Held-out files, from their first frames."""
-        return self._files("val", None) if self.val_share else None
+        return self._files("val", None) if self.val_share or self.val_split else None
 
-    def _files(self, part: Literal["train", "val"], seed: int | None) -> VideoFolder:
+    def _files(
+        self, part: Literal["train", "val"], seed: int | None
+    ) -> VideoFolder | IngestedClips:
+        size = (self.size, self.size)
+        if is_ingested(self.folder):
+            listed = self.val_split is not None
+            split = self.val_split if listed and part == "val" else self.train_split
+            side: Literal["all", "train", "val"] = "all" if listed else part
+            return IngestedClips(
+                self.folder, self.num_frames, size, self.fps, seed, split, side, self.val_share
+            )
+        if self.train_split is not None:
+            raise ValueError(f"got a split, expected an ingested folder, not {self.folder}")
+        memory = self.cache / "files.json"
         return VideoFolder(
-            self.folder,
-            self.num_frames,
-            (self.size, self.size),
-            self.fps,
-            seed,
-            part,
-            self.val_share,
-            self.cache / "files.json",
+            self.folder, self.num_frames, size, self.fps, seed, part, self.val_share, memory
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +62,9 @@ class VideoFolder(Dataset[ClipSample]):
         if not clips:
             first = f", the first because {self.dropped[0].reason}" if self.dropped else ""
             raise ValueError(f"no clip in {folder}: {len(self.dropped)} files dropped{first}")
-        self.clips = clips if part == "all" else _part(clips, part, val_share)
+        out = held_out([clip.name for clip in clips], val_share)
+        sides = {"all": (True, False), "train": (False,), "val": (True,)}[part]
+        self.clips = [clip for clip in clips if (clip.name in out) in sides]
         if not self.clips:
             raise ValueError(f"no clip of {folder} is left to {part}: it has {len(clips)}")
 
@@ -71,20 +75,17 @@ class VideoFolder(Dataset[ClipSample]):
         epoch, index = divmod(key, len(self.clips))
         clip = self.clips[index]
         with VideoReader(self.folder / clip.name, self.size, threads=1) as reader:
-            frames = torch.from_numpy(reader.read(self._frames(reader, epoch, clip.name)))
+            numbers = self._frames(reader.index.times, epoch, clip.name)
+            frames = torch.from_numpy(reader.read(numbers))
         return {"video": from_uint8(frames), "caption": clip.caption, "index": index}
 
-    def _frames(self, reader: VideoReader, epoch: int, name: str) -> list[int]:
+    def _frames(self, times: list[float], epoch: int, name: str) -> list[int]:
         """Numbers of the frames of a sample."""
-        times = reader.index.times
-        step = 1 / self.fps if self.fps else 0.0
-        last = times[-1] - (self.num_frames - 1 - 2e-6) * step  # no less forgiving than _fits
-        starts = len(reader) - self.num_frames + 1 if not step else sum(t <= last for t in times)
-        start = 0 if self.seed is None else Words("start", self.seed, epoch, name).below(starts)
-        if not step:
-            return list(range(start, start + self.num_frames))
-        wanted = (times[start] + k * step + 1e-6 for k in range(self.num_frames))
-        return [reader.index.frame_at(time) for time in wanted]
+
+        def draw(count: int) -> int:
+            return 0 if self.seed is None else Words("start", self.seed, epoch, name).below(count)
+
+        return choose_frames(times, self.num_frames, self.fps, draw)
 
     def _fits(self, verdict: Verdict) -> Verdict:
         """Drop what is too short for one clip."""
@@ -98,19 +99,42 @@ class VideoFolder(Dataset[ClipSample]):
         return Verdict(verdict.name, False, f"too short: {have} frames, expected {self.num_frames}")
 
 
-def _part(clips: list[Verdict], part: str, val_share: float) -> list[Verdict]:
-    """Split by name, so that a file keeps its side while others come and go beside it.
+def choose_frames(
+    times: Sequence[float], num_frames: int, fps: float | None, draw: Callable[[int], int]
+) -> list[int]:
+    """Numbers of the frames of a sample.
 
-    Of two files or more at least one is held out, unless the share is 0.
+    Args:
+        times: When the frames are shown, in seconds.
+        num_frames: How many are wanted.
+        fps: Frames per second, or every frame.
+        draw: ``draw(count)`` chooses one of ``count`` starts.
     """
-    if not 0 <= val_share < 1:
-        raise ValueError(f"got {val_share=}, expected 0 or more and less than 1")
+    if not fps:
+        start = draw(len(times) - num_frames + 1)
+        return list(range(start, start + num_frames))
+    last = times[-1] - (num_frames - 1 - 2e-6) / fps  # no less forgiving than who counts frames
+    start = draw(sum(time <= last for time in times))
+    wanted = (times[start] + k / fps + 1e-6 for k in range(num_frames))
+    return [bisect_right(times, time) - 1 for time in wanted]
 
-    def rank(clip: Verdict) -> float:
-        name = hashlib.blake2b(clip.name.encode(), digest_size=8).digest()
-        return int.from_bytes(name, "little") / 2**64
 
-    held_out = [clip for clip in clips if rank(clip) < val_share]
-    if not held_out and val_share > 0 and len(clips) > 1:
-        held_out = [min(clips, key=rank)]
-    return held_out if part == "val" else [clip for clip in clips if clip not in held_out]
+def held_out(names: Sequence[str], share: float) -> set[str]:
+    """Names to hold out, each by itself, so that it keeps its side while others come and go.
+
+    Of two names or more at least one is held out, unless the share is 0.
+
+    Raises:
+        ValueError: If the share is not one.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"got val_share={share}, expected 0 or more and less than 1")
+
+    def rank(name: str) -> float:
+        hashed = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        return int.from_bytes(hashed, "little") / 2**64
+
+    out = {name for name in names if rank(name) < share}
+    if not out and share > 0 and len(set(names)) > 1:
+        out = {min(names, key=rank)}
+    return out
