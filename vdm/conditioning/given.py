@@ -26,6 +26,8 @@ class Fill(ABC):
 
     is_hint = False
     """Whether unmarked latents are shown too: then they must not be the ones to make."""
+    keeps_given = True
+    """Whether what is given comes back as it is, or is made anew like everything else."""
 
     @abstractmethod
     def fill(self, given: Latents, mask: GivenMask) -> Latents:
@@ -69,6 +71,19 @@ class Nearest(Fill):
         index = (distance + out_of_reach * (1 - mask)).argmin(dim=2)  # over s of b t s h w
         repeated = given.gather(2, repeat(index, "b t h w -> b c t h w", c=given.shape[1]))
         return repeated * mask.amax(dim=2, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Repeated(Nearest):
+    """As :class:`Nearest`, for networks that are not told which latents are the true ones.
+
+    They make these anew, too.
+
+    Source:
+        Wang et al. 2023, "LaVie", arXiv:2309.15103, section 3.3; its inference code.
+    """
+
+    keeps_given = False
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class Generator:
 
         Args:
             prompt: Text, a list of texts, or ready-made encoder states ``(b, n, d)``.
-            negative_prompt: What guidance leads away from; the empty prompt by default.
+            negative_prompt: What guidance leads away from.
             image: The first frame: a path, a PIL image, or a tensor in [0, 1]. Resized (Lanczos).
             video: Given frames: a path or a tensor in [0, 1]; without ``mask`` the first frames.
                 With ``strength`` the clip to start from, of which ``mask`` says what stays.
@@ -240,19 +240,20 @@ class Generator:
         shown = hidden = told
         if moves_picture:
             shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw)
-        positive = self._conditioning(prompt, raw, shown, batch)
+        wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
+        positive = self._conditioning(wanted, raw, shown, batch)
         negative = None
         if scale != 1.0:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= self._no_label(raw)
-            negative = self._conditioning(negative_prompt, rest, hidden, batch)
+            negative = self._conditioning(unwanted, rest, hidden, batch)
         # Samplers whose stride depends on the whole grid are told of it.
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
         tell: dict[str, Any] = {"noise": stream, **whole}
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
-            denoise = keep_given(self._denoise(positive, negative, scale), exact)
+            denoise = keep_given(self._denoise(positive, negative, scale), exact, self.parts.given)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
-        latents = put_back(latents, exact)
+        latents = put_back(latents, exact, self.parts.given)
         if output == "latents":
             return latents
         asked = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,34 +242,42 @@ def show_given(
         level = repeat_to(noise_aug, len(seeds)).to(given)
         own = SampleNoise([derive_seed(seed, "noise_aug") for seed in seeds])
         eps = own.draw(given.shape[1:]).to(given)
-    return fields | {"given": showing.show(given, mask, level, eps), "given_mask": mask}
+    fields["given"] = showing.show(given, mask, level, eps)
+    if "given_mask" in reads or "given" not in reads:  # a network that reads neither refuses both
+        fields["given_mask"] = mask
+    return fields
+
+
+def keeps_given(showing: Any) -> bool:
+    """Whether a model leaves given latents as they are."""
+    return not isinstance(showing, Showing) or showing.fill.keeps_given
 
 
 def exact_given(
-    raw: Mapping[str, Tensor], given: tuple[Tensor, Tensor] | None, batch: int
+    raw: dict[str, Tensor], given: tuple[Tensor, Tensor] | None, batch: int
 ) -> Conditioning:
     """The given latents themselves, which the clip will hold, and their mask, if there are any.
 
     Args:
-        raw: Fields that the user set, which take precedence.
+        raw: Fields that the user set, which take precedence; those of given latents are taken out.
         given: Latents and mask of given pixels.
         batch: Number of samples.
     """
     found = {} if given is None else {"given": given[0], "given_mask": given[1]}
-    found |= {name: raw[name] for name in ("given", "given_mask") if name in raw}
+    found |= {name: raw.pop(name) for name in ("given", "given_mask") if name in raw}
     return Conditioning(**{name: repeat_to(value, batch) for name, value in found.items()})
 
 
-def keep_given(denoise: Denoise, exact: Conditioning) -> Denoise:
-    """A denoiser that knows the given latents: what is given needs no estimate."""
-    if exact.given is None or exact.given_mask is None:
+def keep_given(denoise: Denoise, exact: Conditioning, showing: Any) -> Denoise:
+    """A denoiser that knows the given latents, where they are kept: they need no estimate."""
+    if exact.given is None or exact.given_mask is None or not keeps_given(showing):
         return denoise
     given, known = exact.given.float(), exact.given_mask.float()
     return lambda xt, t: torch.lerp(denoise(xt, t), given, known)
 
 
-def put_back(latents: Tensor, exact: Conditioning) -> Tensor:
-    """The latents, bit for bit as given where they are."""
-    if exact.given is None or exact.given_mask is None:
+def put_back(latents: Tensor, exact: Conditioning, showing: Any) -> Tensor:
+    """The latents, where given ones are kept bit for bit as given."""
+    if exact.given is None or exact.given_mask is None or not keeps_given(showing):
         return latents
     return torch.where(exact.given_mask == 1, exact.given.to(latents), latents)

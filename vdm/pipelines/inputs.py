@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.pretrained.parts import Defaults
 from vdm.types import Conditioning
 
 Prompt = str | Sequence[str] | Float[Tensor, "b n d"]
@@ -89,6 +90,24 @@ def as_fields(
         name: torch.tensor([float(value)]) for name, value in keywords.items() if value is not None
     }
     return fields
+
+
+def published_words(
+    prompt: Prompt | None, negative_prompt: Prompt | None, defaults: Defaults
+) -> tuple[Prompt | None, Prompt | None]:
+    """Both prompts with the words that a model was published with; encoder states stay.
+
+    Args:
+        prompt: What is wanted.
+        negative_prompt: What is not; the model's own if None.
+        defaults: The model's.
+    """
+    words = defaults.prompt_suffix
+    if words and isinstance(prompt, str):
+        prompt += words
+    elif words and prompt is not None and not isinstance(prompt, Tensor):
+        prompt = [text + words for text in prompt]
+    return prompt, defaults.negative_prompt if negative_prompt is None else negative_prompt
 
 
 def check_noise(

@@ -19,7 +19,7 @@ from torch import Tensor
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.generate import Generator
-from vdm.pipelines.given import load_movie
+from vdm.pipelines.given import keeps_given, load_movie
 from vdm.pipelines.interpolate_baselines import Between, flow_warp
 from vdm.pipelines.request import time_grid_for
 from vdm.types import Latents
@@ -76,6 +76,8 @@ def interpolate(
     **settings: Any,
 ) -> Latents:
     """Latents of a whole clip from those of its keyframes, which come back bit for bit.
+
+    A model that makes given latents anew (:class:`vdm.conditioning.given.Repeated`) does so here.
 
     Args:
         generator: A model that was trained with given keyframes.
@@ -170,7 +172,8 @@ def interpolate_clip(
     A latent frame of an autoencoder that compresses time holds several frames, of which the user
     has at most one. So the clip is first filled in by a rule on pixels and encoded; of its latents
     every ``stride``-th one is a keyframe and the rest is made anew. Without compression the frames
-    of the user are the keyframes themselves. In the result they are as they came.
+    of the user are the keyframes themselves. In the result they are as they came, unless the model
+    makes given latents anew.
 
     Args:
         generator: A model that was trained with given keyframes.
@@ -209,7 +212,8 @@ def interpolate_clip(
         generator, keyframes, stride, prompt, progress=progress, **asked, **settings
     )
     frames = generator._decode(latents, grid, None).float()
-    frames[:, :, ::factor] = movie.to(frames)
+    if keeps_given(generator.parts.given):
+        frames[:, :, ::factor] = movie.to(frames)
     note = {"model": generator.parts.name, "prompt": inputs.text_of(prompt), "factor": factor}
     return clip_from(frames, grid.fps, {**note, "height": height, "width": width})
 

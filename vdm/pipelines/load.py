@@ -89,13 +89,15 @@ def load(
 
 
 def _read_stages(folder: Path, places: Sequence[str]) -> dict[str, Parts]:
-    """The models of a cascade by folder; an autoencoder that several have is held once."""
+    """The models of a cascade by folder; an encoder that several have is held once."""
     models: dict[str, Parts] = {}
-    shared: dict[str, nn.Module | None] = {}
+    shared: dict[tuple[str, str], nn.Module | None] = {}
     for place in dict.fromkeys(places):
         parts = models[place] = read(folder / place)
-        if digest := parts.hashes.get("autoencoder"):
-            parts.autoencoder = shared.setdefault(digest, parts.autoencoder)
+        for name in ("autoencoder", "text_encoder"):
+            if digest := parts.hashes.get(name):
+                module = shared.setdefault((name, digest), getattr(parts, name))
+                setattr(parts, name, module)
     return models
 
 

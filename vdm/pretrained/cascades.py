@@ -14,6 +14,7 @@ import torch
 from vdm.pretrained.checkpoints import Weights
 from vdm.pretrained.components import convert
 from vdm.pretrained.layout import CARD
+from vdm.pretrained.original_lavie import is_release, stages_of
 from vdm.pretrained.sources import locate
 
 CASCADE = "vdm-cascade/1"
@@ -69,10 +70,10 @@ class StageCard:
 
 
 def is_cascade(source: str | Path) -> bool:
-    """Whether a source is a folder of a cascade."""
+    """Whether a source is a folder of a cascade: ours, or one that LaVie is released as."""
     path = locate(source) / CARD
     if not path.is_file():
-        return False
+        return is_release(path.parent)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -87,6 +88,9 @@ def read_cascade(source: str | Path) -> tuple[str, list[StageCard]]:
         ValueError: If it is of another format version, or a key, kind or factor is wrong.
     """
     path = locate(source) / CARD
+    if not path.is_file():
+        found = stages_of(path.parent)
+        return path.parent.resolve().name, [StageCard(*stage) for stage in found]
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if data["format"] != CASCADE:
         raise ValueError(f"{path}: got format {data['format']!r}, expected {CASCADE!r}")

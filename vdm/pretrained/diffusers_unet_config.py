@@ -205,6 +205,24 @@ BUILDERS = {
 }
 
 
+def image_size(data: Mapping[str, Any], where: str = "config.json") -> presets.Size:
+    """How large an image model of the Stable Diffusion 1 kind is.
+
+    Args:
+        data: What ``config.json`` holds.
+        where: The file, for messages.
+
+    Raises:
+        ValueError: If it is of another kind.
+    """
+    if (kind := str(data.get("_class_name"))) != "UNet2DConditionModel":
+        raise ValueError(f"{where}: got class {kind}, expected UNet2DConditionModel")
+    config = ForeignConfig(data, where)
+    size = _image_size(config)
+    config.close()
+    return size
+
+
 def _image_size(config: ForeignConfig) -> presets.Size:
     """Of an image model of the Stable Diffusion 1 kind."""
     widths = config.take("block_out_channels", (320, 640, 1280, 1280))

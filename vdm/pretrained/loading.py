@@ -89,7 +89,7 @@ def read_pickled(path: Path) -> Any:
         raise ValueError(
             f"{path}: refused: it pickles objects other than tensors and plain data"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: {what_is_wrong(path)}") from error
 
 

@@ -94,11 +94,39 @@ def load_original_network(path: Path, make: Make | None = None) -> UNet3D:
         ValueError: If it is damaged or of no known network, or a key, a shape or a value is not as
             it has to be.
     """
+    theirs, kind = open_network(path)
+    return build_network(theirs, kind, path, make)
+
+
+def open_network(path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """The network's tensors in a single file by their names there, and which network it is.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or of no known network.
+    """
     is_safe = path.suffix == ".safetensors"
     state: Mapping[str, Tensor] = TensorFiles([path]) if is_safe else read_state(path)
     inside = {key.split(UNET)[1]: key for key in state if UNET in key}
     theirs = {name: state[key] for name, key in inside.items()} if inside else state
-    known = KNOWN[recognize(theirs, str(path))]
+    return theirs, recognize(theirs, str(path))
+
+
+def build_network(
+    theirs: Mapping[str, Tensor], kind: str, path: Path, make: Make | None = None
+) -> UNet3D:
+    """A network of its authors' tensors, in eval mode.
+
+    Args:
+        theirs: The tensors.
+        kind: Which network.
+        path: The file they come from, for messages.
+        make: Builds the network, if it has another size than the published one.
+
+    Raises:
+        ValueError: If a key, a shape or a value is not as it has to be.
+    """
+    known = KNOWN[kind]
     with torch.device("meta"):
         network = (make or known.make)()
     if known.family is None:

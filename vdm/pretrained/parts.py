@@ -33,6 +33,8 @@ class Defaults:
         sampler: Name of a function of ``vdm.diffusion.samplers``.
         time_grid: Name of a function of ``vdm.diffusion.time_grids``.
         time_grid_args: Its arguments besides the number of steps and the schedule.
+        negative_prompt: What guidance leads away from.
+        prompt_suffix: Words behind every prompt.
     """
 
     num_frames: int = 16
@@ -44,6 +46,8 @@ class Defaults:
     sampler: str = "dpmpp_2m"
     time_grid: str = "uniform"
     time_grid_args: dict[str, float] = field(default_factory=dict)
+    negative_prompt: str = ""
+    prompt_suffix: str = ""
 
 
 @dataclass(frozen=True)

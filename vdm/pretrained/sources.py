@@ -10,6 +10,7 @@ from vdm.pretrained.diffusers_files import TensorFiles
 from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
+from vdm.pretrained.original_lavie import read_lavie
 from vdm.pretrained.original_svd import is_svd, read_svd
 from vdm.pretrained.parts import Parts
 
@@ -80,8 +81,10 @@ def read(
         return read_final(path, weights)
     if path.suffix == ".ckpt":
         return read_lightning(path, weights)
+    if path.suffix == ".pt":
+        return read_lavie(path)
     raise ValueError(
-        f"{path}: got {path.suffix or 'no suffix'}, expected .safetensors, .ckpt or a folder"
+        f"{path}: got {path.suffix or 'no suffix'}, expected .safetensors, .ckpt, .pt or a folder"
     )
 
 
@@ -102,6 +105,7 @@ def _unknown(source: str) -> Exception:
     if source.startswith((".", "/", "~")) or Path(source).suffix in {
         ".safetensors",
         ".ckpt",
+        ".pt",
         ".json",
     }:
         return FileNotFoundError(f"no file or folder {source}")

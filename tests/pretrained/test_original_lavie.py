@@ -1,0 +1,241 @@
+"""LaVie's release as whole models: loaded from its files, and sampled as its authors do."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from einops import repeat
+
+import vdm
+from tests.models.unet3d_oracles import relative_error
+from tests.pretrained.lavie_oracle import FULL, IMAGE_MODEL, SMALL, Network, Release
+from vdm.conditioning.given import Repeated
+from vdm.models import unet3d_presets as presets
+from vdm.pipelines.interpolate import interpolate_clip
+from vdm.pretrained.diffusers_unet import LAVIE, entries
+from vdm.pretrained.keymap import to_foreign
+from vdm.types import Conditioning
+from vdm.utils.rng import derive_seed
+
+B, T = 2, 5
+PROMPTS, NEGATIVES = ["a cat", "dogs run"], ["rain", "rain"]
+QUIET = {"progress": False, "output": "latents"}
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return Release()
+
+
+def told_of(keyframes, stride=4):
+    """Keyframes as a user hands them in: at their places, and where these are."""
+    b, c, count, h, w = keyframes.shape
+    given = torch.zeros(b, c, (count - 1) * stride + 1, h, w)
+    mask = torch.zeros(b, 1, *given.shape[2:])
+    given[:, :, ::stride], mask[:, :, ::stride] = keyframes, 1
+    return {"given": given, "given_mask": mask}
+
+
+@pytest.fixture(scope="module")
+def folder(theirs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pretrained_models")
+    theirs.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(folder):
+    return vdm.load(folder / "lavie_base.pt")
+
+
+@pytest.fixture(scope="module")
+def between(folder):
+    return vdm.load(folder / "lavie_interpolation.pt")
+
+
+@torch.no_grad()
+def test_networks_predict_what_theirs_do(theirs, base, between):
+    torch.manual_seed(3)
+    x, given = torch.randn(2, B, 4, T, 7, 10)
+    steps, text = torch.tensor([981.0, 41.0]), torch.randn(B, 6, 16)
+    expected = theirs.base.on_clip(x, steps, text)
+    assert relative_error(base.network(x, steps, Conditioning(text=text)), expected) < 1e-5
+    expected = theirs.interpolation.on_clip(torch.cat((x, given), dim=1), steps, text)
+    cond = Conditioning(text=text, given=given)
+    assert relative_error(between.network(x, steps, cond), expected) < 1e-5
+
+
+@torch.no_grad()
+def test_text_becomes_latents_as_in_their_loop(theirs, base):
+    noise, seeds = torch.randn(B, 4, T, 7, 10), [11, 5]
+    expected = theirs.text_to_latents(PROMPTS, NEGATIVES, noise, 6, 3.0, seeds)
+    with pytest.warns(UserWarning, match="not trained on"):
+        made = base(
+            PROMPTS, negative_prompt=NEGATIVES, num_frames=T, height=28, width=40, steps=6,
+            guidance_scale=3.0, noise=noise, seed=seeds, **QUIET,
+        )  # fmt: skip
+    assert relative_error(made, expected) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*not trained on")
+@torch.no_grad()
+def test_frames_between_are_made_as_in_their_loop(theirs, between):
+    keyframes, noise = torch.randn(B, 4, 3, 5, 6), torch.randn(B, 4, 9, 5, 6)
+    expected = theirs.interpolate(PROMPTS, keyframes, noise, 7, 4.0)
+    made = between(
+        PROMPTS, cond=told_of(keyframes), num_frames=9, height=20, width=24, steps=7,
+        noise=noise, **QUIET,
+    )  # fmt: skip
+    assert relative_error(made, expected) < 1e-5
+
+
+def test_given_frames_are_repeated_as_they_do_it():
+    keyframes = torch.randn(B, 4, 16, 2, 3)
+    told = told_of(keyframes)
+    shown = Repeated().fill(told["given"], told["given_mask"])
+    assert shown.shape[2] == 61
+    assert torch.equal(shown, keyframes.repeat_interleave(4, dim=2)[:, :, 1:-2])
+
+
+@torch.no_grad()
+def test_without_its_guests_it_is_the_image_model_on_every_frame(theirs, base):
+    """Where all frames are equal, so that statistics of a clip are those of a frame."""
+    state = theirs.base.state_dict()
+    image = UNet2DConditionModel(**SMALL).eval()
+    image.load_state_dict({key: value for key, value in state.items() if "_temp" not in key})
+    network = presets.lavie(presets.Size(base.network.options.heads, 16, (32, 64), 1, (1, 0, 1), 8))
+    own = base.network.state_dict()
+    network.load_state_dict(
+        {k: 0 * v if "guests.0.attention.to_out" in k else v for k, v in own.items()}
+    )
+    frame, steps, text = torch.randn(B, 4, 7, 10), torch.tensor([981, 41]), torch.randn(B, 6, 16)
+    made = network(
+        repeat(frame, "b c h w -> b c t h w", t=T), steps.float(), Conditioning(text=text)
+    )
+    expected = repeat(image(frame, steps, text).sample, "b c h w -> b c t h w", t=T)
+    assert relative_error(made, expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("make", "num_keys"), [(presets.lavie, 830), (presets.lavie_interpolation, 798)]
+)
+def test_full_sizes_have_the_published_keys_and_shapes(make, num_keys):
+    with torch.device("meta"):
+        ours = make()
+        theirs = Network(make is presets.lavie, **FULL).state_dict()
+    assert len(theirs) == num_keys
+    shapes = {key: value.shape for key, value in theirs.items() if "freqs" not in key}
+    found = to_foreign(ours.state_dict(), entries(ours, LAVIE))
+    assert {key: value.shape for key, value in found.items()} == shapes
+
+
+def test_published_settings(base, between):
+    assert (base.parts.system, between.parts.system) == ("LaVie", "LaVie interpolation")
+    size = (base.parts.defaults.height, base.parts.defaults.width)
+    assert size == (320, 512)
+    assert (base.parts.defaults.num_frames, between.parts.defaults.num_frames) == (16, 61)
+    assert (base.parts.defaults.fps, between.parts.defaults.fps) == (8, 24)
+    assert base._times(50)[:2].tolist() == [0.982, 0.962]
+    assert between._times(50)[[0, 1, -2, -1]].tolist() == [1.0, 0.98, 0.001, 0.0]
+    t = torch.tensor([0.001, 1.0], dtype=torch.float64)
+    ends = torch.tensor([0.9999, 4.03583e-5], dtype=torch.float64)
+    torch.testing.assert_close(base.schedule.alpha(t) ** 2, ends, rtol=1e-5, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*not trained on")
+def test_the_release_is_a_cascade(folder, base, between):
+    cascade = vdm.load(folder)
+    one, two = cascade.stages
+    assert one.model.autoencoder is two.model.autoencoder
+    assert one.model.text_encoder is two.model.text_encoder
+    small = {"height": 20, "width": 24, "steps": 2, "seed": 3}
+    clip = cascade("a cat", num_frames=9, progress=False, **small)
+    assert clip.frames.shape == (1, 3, 9, 20, 24)
+    assert clip.fps == 24
+    keyframes = base("a cat", num_frames=3, fps=6, **small, **QUIET)
+    draft = cascade("a cat", num_frames=9, **small, **QUIET)
+    told = told_of(keyframes)
+    again = two.model(
+        "a cat", cond=told, num_frames=9, **small | {"seed": derive_seed(derive_seed(
+            3, "interpolate", 1, 1), "interpolate", 1)}, **QUIET,
+    )  # fmt: skip
+    assert torch.equal(draft, again)
+
+
+def test_default_words_are_the_published_ones(between):
+    seen = []
+    encode = between.text_encoder.encode
+    between.text_encoder.encode = lambda texts: seen.append(list(texts)) or encode(texts)
+    try:
+        small = {"num_frames": 2, "height": 8, "width": 8, "steps": 1, **QUIET}
+        between(["a cat", "a dog"], **small)
+        between("a cat", negative_prompt="rain", **small)
+    finally:
+        del between.text_encoder.encode
+    assert seen == [["a cat, 4k.", "a dog, 4k."], ["None"], ["a cat, 4k."], ["rain"]]
+
+
+@pytest.mark.filterwarnings("ignore:.*not trained on")
+def test_a_clip_is_filled_in(between):
+    video = torch.rand(3, 3, 8, 12)
+    clip = interpolate_clip(between, video, 4, "a cat", fps=6, steps=2, seed=1, progress=False)
+    assert clip.frames.shape == (1, 3, 9, 8, 12)
+    assert clip.fps == 24
+    assert not torch.equal(clip.frames[0, :, ::4], video)  # it makes these anew, too
+
+
+def test_a_release_of_the_base_alone_makes_keyframes(folder, tmp_path):
+    (tmp_path / IMAGE_MODEL).symlink_to(folder / IMAGE_MODEL)
+    (tmp_path / "lavie_base.pt").symlink_to(folder / "lavie_base.pt")
+    assert [stage.kind for stage in vdm.load(tmp_path).stages] == ["keyframes"]
+
+
+def test_what_is_missing_is_named(folder, tmp_path):
+    path = tmp_path / "lavie_base.pt"
+    shutil.copy(folder / "lavie_base.pt", path)
+    with pytest.raises(FileNotFoundError, match=r"lavie_base\.pt: .* beside it as stable-diff"):
+        vdm.load(path)
+    (tmp_path / IMAGE_MODEL).symlink_to(folder / IMAGE_MODEL)
+    state = torch.load(path, weights_only=True)["ema"]
+    key = "mid_block.attentions.0.transformer_blocks.0.norm_temp.weight"
+    torch.save({"ema": {name: value for name, value in state.items() if name != key}}, path)
+    with pytest.raises(ValueError, match=rf"lavie_base\.pt: misses {key}"):
+        vdm.load(path)
+    torch.save({"ema": state | {"odd.weight": torch.ones(1)}}, path)
+    with pytest.raises(ValueError, match=r"lavie_base\.pt: holds odd\.weight"):
+        vdm.load(path)
+    torch.save({"ema": state | {key: torch.ones(3)}}, path)
+    with pytest.raises(ValueError, match=r"lavie_base\.pt: .*guests.*has shape \(3,\)"):
+        vdm.load(path)
+    whole = (folder / "lavie_base.pt").read_bytes()
+    for size in (5_000, len(whole) // 2):  # torch says different things of the two
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"lavie_base\.pt: the file is truncated or damaged"):
+            vdm.load(path)
+    torch.save({"weight": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match=r"lavie_base\.pt: got a file of no known network"):
+        vdm.load(path)
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*nothing\.pt"):
+        vdm.load(tmp_path / "nothing.pt")
+
+
+def test_the_image_model_has_to_be_one(folder, tmp_path):
+    shutil.copytree(folder / IMAGE_MODEL, tmp_path / IMAGE_MODEL)
+    (tmp_path / "lavie_base.pt").symlink_to(folder / "lavie_base.pt")
+    path = tmp_path / IMAGE_MODEL / "unet" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"_class_name": "UNet1DModel"}))
+    with pytest.raises(ValueError, match=r"config\.json: got class UNet1DModel, expected UNet2D"):
+        vdm.load(tmp_path / "lavie_base.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*not trained on")
+def test_it_is_written_and_read_back(folder, base, tmp_path):
+    vdm.pretrained.convert(folder / "lavie_interpolation.pt", tmp_path / "ours")
+    there, here = vdm.load(folder / "lavie_interpolation.pt"), vdm.load(tmp_path / "ours")
+    told = {"cond": told_of(torch.randn(1, 4, 2, 2, 3)), "num_frames": 5, "height": 8, "width": 12}
+    one, other = (model("a cat", steps=2, seed=1, **told, **QUIET) for model in (there, here))
+    assert torch.equal(one, other)
+    assert here.parts.defaults == there.parts.defaults
