@@ -1,24 +1,21 @@
 """LaVie written down plainly: diffusers' image model, and its authors' attention over time in it.
 
-Nothing here is shared with the package: names, order of the branches, buckets of distances,
-rotations and samplers are those of the authors' inference code, in the simplest form.
+Nothing here is shared with the package: names, order of the branches, buckets of distances and
+rotations are those of the authors' inference code, in the simplest form.
 """
 
 from types import MethodType
 
-import diffusers
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from einops import rearrange, repeat
 from torch import nn
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from tests.pretrained import tiny_models
 from tests.pretrained.test_diffusers_unet import COMMON, TINY
 
 SMALL = COMMON | TINY[UNet2DConditionModel]
 FULL = {"cross_attention_dim": 768, "attention_head_dim": 8}  # the published size
-IMAGE_MODEL = "stable-diffusion-v1-4"
 
 
 class OverClip(nn.GroupNorm):
@@ -122,6 +119,12 @@ class Network(UNet2DConditionModel):
                 module.norm_temp = nn.LayerNorm(dim)
                 module.forward = MethodType(base_block if is_base else interpolation_block, module)
 
+    def publish(self):
+        """Give the tables of rotations the numbers that they have in every file."""
+        for module in self.modules():
+            if isinstance(module, Rotary):
+                module.freqs.data = module.published()
+
     def on_clip(self, x, steps, text):
         """The prediction for clips."""
         num_frames = x.shape[2]
@@ -133,79 +136,3 @@ class Network(UNet2DConditionModel):
         text = repeat(text, "b n d -> (b t) n d", t=num_frames)
         pred = super().forward(frames, steps, text).sample
         return rearrange(pred, "(b t) c h w -> b c t h w", t=num_frames)
-
-
-class Release:
-    """What the authors release, and what their code makes with it."""
-
-    def __init__(self):
-        self.image_model = tiny_models.image()
-        self.networks = {}
-        for name in ("base", "interpolation"):
-            network = tiny_models.small(Network, is_base=name == "base", **SMALL)
-            for module in network.modules():
-                if isinstance(module, Rotary):
-                    module.freqs.data = module.published()
-            self.networks[name] = network
-        self.base, self.interpolation = self.networks.values()
-
-    def save_pretrained(self, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.image_model.save_pretrained(folder / IMAGE_MODEL)
-        for name, network in self.networks.items():
-            torch.save({"ema": network.state_dict()}, folder / f"lavie_{name}.pt")
-
-    def words(self, texts):
-        tokens = self.image_model.tokenizer(
-            texts, padding="max_length", truncation=True, return_tensors="pt"
-        )
-        return self.image_model.text_encoder(tokens.input_ids).last_hidden_state
-
-    def decode(self, latents):
-        """Frames in [0, 1]."""
-        frames = rearrange(latents / 0.18215, "b c t h w -> (b t) c h w")
-        video = self.image_model.vae.decode(frames).sample
-        video = rearrange(video, "(b t) c h w -> b c t h w", t=latents.shape[2])
-        return (video / 2 + 0.5).clamp(0, 1)
-
-    def text_to_latents(self, prompts, negatives, noise, steps, scale, seeds):
-        """The loop of the base model's pipeline: DDPM's scheduler, its own noise for each clip."""
-        scheduler = diffusers.DDPMScheduler(
-            beta_start=0.0001, beta_end=0.02, beta_schedule="linear", clip_sample=False,
-            steps_offset=1,
-        )  # fmt: skip
-        scheduler.set_timesteps(steps)
-        draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-        wanted, unwanted = self.words(prompts), self.words(negatives)
-        x = noise
-        for t in scheduler.timesteps:
-            cond, uncond = (self.base.on_clip(x, t, text) for text in (wanted, unwanted))
-            eps = uncond + scale * (cond - uncond)
-            rows = [scheduler.step(eps[k : k + 1], t, x[k : k + 1], generator=draw).prev_sample
-                    for k, draw in enumerate(draws)]  # fmt: skip
-            x = torch.cat(rows)
-        return x
-
-    def interpolate(self, prompts, keyframes, noise, steps, scale):
-        """The loop of the interpolation: DDIM of guided diffusion, whose steps are respaced."""
-        betas = torch.linspace(0.0001, 0.02, 1000, dtype=torch.float64)
-        alpha_bar = torch.cumprod(1 - betas, 0)
-        stride, place, kept = 999 / (steps - 1), 0.0, []
-        for _ in range(steps):
-            kept.append(round(place))
-            place += stride
-        wanted = self.words([f"{prompt}, 4k." for prompt in prompts])
-        unwanted = self.words(["None"] * len(prompts))
-        copied = keyframes.repeat_interleave(4, dim=2)[:, :, 1:-2]
-        x = noise.double()
-        for k in reversed(range(steps)):
-            now, before = alpha_bar[kept[k]], alpha_bar[kept[k - 1]] if k else torch.tensor(1.0)
-            both = torch.cat((x.float(), copied), dim=1)
-            t = torch.tensor(kept[k])
-            cond, uncond = (
-                self.interpolation.on_clip(both, t, text) for text in (wanted, unwanted)
-            )
-            eps = (uncond + scale * (cond - uncond)).double()
-            x0 = (x - (1 - now).sqrt() * eps) / now.sqrt()
-            x = before.sqrt() * x0 + (1 - before).sqrt() * eps
-        return x.float()

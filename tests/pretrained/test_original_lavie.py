@@ -10,14 +10,17 @@ from einops import repeat
 
 import vdm
 from tests.models.unet3d_oracles import relative_error
-from tests.pretrained.lavie_oracle import FULL, IMAGE_MODEL, SMALL, Network, Release
+from tests.pretrained import lavie_upscale_oracle
+from tests.pretrained.lavie_oracle import FULL, SMALL, Network
+from tests.pretrained.lavie_release import SD, X4, Release
 from vdm.conditioning.given import Repeated
 from vdm.models import unet3d_presets as presets
+from vdm.pipelines.cascade import Cascade, Interpolate, MakeKeyframes, UpscalePixels
 from vdm.pipelines.interpolate import interpolate_clip
-from vdm.pretrained.diffusers_unet import LAVIE, entries
+from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, entries
 from vdm.pretrained.keymap import to_foreign
 from vdm.types import Conditioning
-from vdm.utils.rng import derive_seed
+from vdm.utils.rng import SampleNoise, derive_seed
 
 B, T = 2, 5
 PROMPTS, NEGATIVES = ["a cat", "dogs run"], ["rain", "rain"]
@@ -55,8 +58,13 @@ def between(folder):
     return vdm.load(folder / "lavie_interpolation.pt")
 
 
+@pytest.fixture(scope="module")
+def larger(folder):
+    return vdm.load(folder / "lavie_vsr.pt")
+
+
 @torch.no_grad()
-def test_networks_predict_what_theirs_do(theirs, base, between):
+def test_networks_predict_what_theirs_do(theirs, base, between, larger):
     torch.manual_seed(3)
     x, given = torch.randn(2, B, 4, T, 7, 10)
     steps, text = torch.tensor([981.0, 41.0]), torch.randn(B, 6, 16)
@@ -65,15 +73,19 @@ def test_networks_predict_what_theirs_do(theirs, base, between):
     expected = theirs.interpolation.on_clip(torch.cat((x, given), dim=1), steps, text)
     cond = Conditioning(text=text, given=given)
     assert relative_error(between.network(x, steps, cond), expected) < 1e-5
+    low, level = torch.randn(B, 3, T, 7, 10), torch.tensor([50, 3])
+    expected = theirs.vsr.on_clip(x, low, steps, text, level)
+    cond = Conditioning(text=text, given=low, noise_aug=level.float())
+    assert relative_error(larger.network(x, steps, cond), expected) < 1e-5
 
 
 @torch.no_grad()
 def test_text_becomes_latents_as_in_their_loop(theirs, base):
     noise, seeds = torch.randn(B, 4, T, 7, 10), [11, 5]
-    expected = theirs.text_to_latents(PROMPTS, NEGATIVES, noise, 6, 3.0, seeds)
+    expected = theirs.text_to_latents(PROMPTS, NEGATIVES, noise, 3, 3.0, seeds)
     with pytest.warns(UserWarning, match="not trained on"):
         made = base(
-            PROMPTS, negative_prompt=NEGATIVES, num_frames=T, height=28, width=40, steps=6,
+            PROMPTS, negative_prompt=NEGATIVES, num_frames=T, height=28, width=40, steps=3,
             guidance_scale=3.0, noise=noise, seed=seeds, **QUIET,
         )  # fmt: skip
     assert relative_error(made, expected) < 1e-5
@@ -83,12 +95,54 @@ def test_text_becomes_latents_as_in_their_loop(theirs, base):
 @torch.no_grad()
 def test_frames_between_are_made_as_in_their_loop(theirs, between):
     keyframes, noise = torch.randn(B, 4, 3, 5, 6), torch.randn(B, 4, 9, 5, 6)
-    expected = theirs.interpolate(PROMPTS, keyframes, noise, 7, 4.0)
+    expected = theirs.interpolate(PROMPTS, keyframes, noise, 3, 4.0)
     made = between(
-        PROMPTS, cond=told_of(keyframes), num_frames=9, height=20, width=24, steps=7,
+        PROMPTS, cond=told_of(keyframes), num_frames=9, height=20, width=24, steps=3,
         noise=noise, **QUIET,
     )  # fmt: skip
     assert relative_error(made, expected) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*not trained on")
+@torch.no_grad()
+def test_pieces_of_a_clip_are_enlarged_as_in_their_loop(theirs, larger):
+    video, noise, seeds = torch.rand(B, 3, 11, 5, 6), torch.randn(B, 4, 11, 5, 6), [11, 5]
+    pieces = []
+    for start, stop in ((0, 8), (8, 11)):
+        draws = SampleNoise([derive_seed(seed, "noise_aug", start) for seed in seeds])
+        piece = 2 * video[:, :, start:stop] - 1
+        eps, x = draws.draw(piece.shape[1:]), noise[:, :, start:stop]
+        pieces.append(theirs.enlarge(PROMPTS, piece, eps, x, 2, 5.0))
+    expected = torch.cat(pieces, dim=2)
+    told = {"video": video, "steps": 2, "noise": noise, "seed": seeds}
+    clip = larger(PROMPTS, fps=6, progress=False, **told)
+    assert relative_error(clip.frames, theirs.decode(expected, theirs.upscaler)) < 1e-5
+    assert (clip.fps, clip.frames.shape[2:]) == (6, (11, 20, 24))
+
+
+def test_what_is_to_be_enlarged_has_to_be_a_clip(larger):
+    with pytest.raises(ValueError, match=r"got no whole clip, model 'lavie_vsr' enlarges one"):
+        larger("a cat")
+    video = torch.rand(3, 2, 5, 6)
+    for wrong, message in (
+        ({"image": video[:, 0]}, "expected video alone"),
+        ({"output": "frames"}, "got output='frames'"),
+        ({"height": 22}, "got height=22, expected a multiple of 4; nearest: 24"),
+        ({"num_frames": 3}, "expected 2 frames"),
+        ({"seconds": 1.0}, "expected 2 frames"),
+        ({"cond": {"given": video[None]}}, r"got cond\.given, expected video"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            larger("a cat", video=video, progress=False, **wrong)
+
+
+@pytest.mark.filterwarnings("ignore:.*not trained on")
+def test_noise_and_size_of_what_is_enlarged_may_be_chosen(larger):
+    told = {"video": torch.rand(3, 2, 5, 6), "steps": 1, "seed": 3, **QUIET}
+    one, other = (larger("a cat", noise_aug=level, **told) for level in (50, 300))
+    assert torch.equal(one, larger("a cat", **told))
+    assert not torch.equal(one, other)
+    assert larger("a cat", height=32, width=16, **told).shape == (1, 4, 2, 8, 4)
 
 
 def test_given_frames_are_repeated_as_they_do_it():
@@ -118,16 +172,18 @@ def test_without_its_guests_it_is_the_image_model_on_every_frame(theirs, base):
     assert relative_error(made, expected) < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("make", "num_keys"), [(presets.lavie, 830), (presets.lavie_interpolation, 798)]
-)
-def test_full_sizes_have_the_published_keys_and_shapes(make, num_keys):
+@pytest.mark.parametrize("kind", ["lavie", "lavie_interpolation", "lavie_upscale"])
+def test_full_sizes_have_the_published_keys_and_shapes(kind):
     with torch.device("meta"):
-        ours = make()
-        theirs = Network(make is presets.lavie, **FULL).state_dict()
-    assert len(theirs) == num_keys
+        ours = getattr(presets, kind)()
+        if kind == "lavie_upscale":
+            theirs = lavie_upscale_oracle.Upscaler(**lavie_upscale_oracle.FULL).state_dict()
+        else:
+            theirs = Network(kind == "lavie", **FULL).state_dict()
+    assert len(theirs) == {"lavie": 830, "lavie_interpolation": 798, "lavie_upscale": 1158}[kind]
     shapes = {key: value.shape for key, value in theirs.items() if "freqs" not in key}
-    found = to_foreign(ours.state_dict(), entries(ours, LAVIE))
+    family = LAVIE_UPSCALE if kind == "lavie_upscale" else LAVIE
+    found = to_foreign(ours.state_dict(), entries(ours, family))
     assert {key: value.shape for key, value in found.items()} == shapes
 
 
@@ -145,23 +201,41 @@ def test_published_settings(base, between):
 
 
 @pytest.mark.filterwarnings("ignore:.*not trained on")
-def test_the_release_is_a_cascade(folder, base, between):
+def test_the_release_is_a_cascade(folder):
     cascade = vdm.load(folder)
-    one, two = cascade.stages
+    one, two, three = cascade.stages
     assert one.model.autoencoder is two.model.autoencoder
     assert one.model.text_encoder is two.model.text_encoder
-    small = {"height": 20, "width": 24, "steps": 2, "seed": 3}
-    clip = cascade("a cat", num_frames=9, progress=False, **small)
-    assert clip.frames.shape == (1, 3, 9, 20, 24)
-    assert clip.fps == 24
-    keyframes = base("a cat", num_frames=3, fps=6, **small, **QUIET)
-    draft = cascade("a cat", num_frames=9, **small, **QUIET)
-    told = told_of(keyframes)
-    again = two.model(
-        "a cat", cond=told, num_frames=9, **small | {"seed": derive_seed(derive_seed(
-            3, "interpolate", 1, 1), "interpolate", 1)}, **QUIET,
+    defaults = cascade.parts.defaults
+    assert (defaults.num_frames, defaults.fps) == (61, 24)
+    assert (defaults.height, defaults.width) == (1280, 2048)
+    clip = cascade(
+        "a cat", num_frames=5, height=32, width=48, steps=1, seed=3, progress=False
     )  # fmt: skip
-    assert torch.equal(draft, again)
+    assert (clip.fps, clip.frames.shape) == (24, (1, 3, 5, 32, 48))
+    # The same by hand: every stage has noise of its own, which follows from the seed.
+    small = {"height": 8, "width": 12, "steps": 1}
+    keyframes = one.model("a cat", num_frames=2, seed=3, **small, **QUIET)
+    seed = derive_seed(derive_seed(3, "interpolate", 1, 4), "interpolate", 1)
+    told = {"cond": told_of(keyframes), "num_frames": 5, "seed": seed, "progress": False}
+    draft = two.model("a cat", **told, **small)
+    seed = derive_seed(3, "upscale", 1, 4)
+    again = three.model("a cat", video=draft.frames, steps=1, seed=seed, progress=False)
+    assert torch.allclose(clip.frames, again.frames, atol=1e-5)
+
+
+def test_stages_that_do_not_go_together_are_refused(base, between, larger):
+    first, then = MakeKeyframes(base), UpscalePixels(larger)
+    with pytest.raises(ValueError, match="got height=88, expected a multiple of 16; nearest: 96"):
+        Cascade([first, then])("a cat", height=88)
+    with pytest.raises(ValueError, match="enlarges pixels before others, expected it last"):
+        Cascade([first, then, Interpolate(between, 4)])
+    with pytest.raises(ValueError, match="got factor=2 for 'lavie_vsr', expected 4"):
+        UpscalePixels(larger, 2)
+    with pytest.raises(ValueError, match="got factor=4 for 'lavie_base', expected None"):
+        UpscalePixels(base)
+    alone = Cascade([first, then]).parts.defaults
+    assert (alone.num_frames, alone.fps) == (16, 8)
 
 
 def test_default_words_are_the_published_ones(between):
@@ -180,14 +254,14 @@ def test_default_words_are_the_published_ones(between):
 @pytest.mark.filterwarnings("ignore:.*not trained on")
 def test_a_clip_is_filled_in(between):
     video = torch.rand(3, 3, 8, 12)
-    clip = interpolate_clip(between, video, 4, "a cat", fps=6, steps=2, seed=1, progress=False)
+    clip = interpolate_clip(between, video, 4, "a cat", fps=6, steps=1, seed=1, progress=False)
     assert clip.frames.shape == (1, 3, 9, 8, 12)
     assert clip.fps == 24
     assert not torch.equal(clip.frames[0, :, ::4], video)  # it makes these anew, too
 
 
 def test_a_release_of_the_base_alone_makes_keyframes(folder, tmp_path):
-    (tmp_path / IMAGE_MODEL).symlink_to(folder / IMAGE_MODEL)
+    (tmp_path / SD).symlink_to(folder / SD)
     (tmp_path / "lavie_base.pt").symlink_to(folder / "lavie_base.pt")
     assert [stage.kind for stage in vdm.load(tmp_path).stages] == ["keyframes"]
 
@@ -195,9 +269,11 @@ def test_a_release_of_the_base_alone_makes_keyframes(folder, tmp_path):
 def test_what_is_missing_is_named(folder, tmp_path):
     path = tmp_path / "lavie_base.pt"
     shutil.copy(folder / "lavie_base.pt", path)
-    with pytest.raises(FileNotFoundError, match=r"lavie_base\.pt: .* beside it as stable-diff"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"lavie_base\.pt: holds a network alone.* as {SD}"
+    ):
         vdm.load(path)
-    (tmp_path / IMAGE_MODEL).symlink_to(folder / IMAGE_MODEL)
+    (tmp_path / SD).symlink_to(folder / SD)
     state = torch.load(path, weights_only=True)["ema"]
     key = "mid_block.attentions.0.transformer_blocks.0.norm_temp.weight"
     torch.save({"ema": {name: value for name, value in state.items() if name != key}}, path)
@@ -222,13 +298,16 @@ def test_what_is_missing_is_named(folder, tmp_path):
 
 
 def test_the_image_model_has_to_be_one(folder, tmp_path):
-    shutil.copytree(folder / IMAGE_MODEL, tmp_path / IMAGE_MODEL)
+    shutil.copytree(folder / SD, tmp_path / SD)
     (tmp_path / "lavie_base.pt").symlink_to(folder / "lavie_base.pt")
-    path = tmp_path / IMAGE_MODEL / "unet" / "config.json"
+    path = tmp_path / SD / "unet" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"_class_name": "UNet1DModel"}))
     with pytest.raises(ValueError, match=r"config\.json: got class UNet1DModel, expected UNet2D"):
         vdm.load(tmp_path / "lavie_base.pt")
+    (tmp_path / "lavie_vsr.pt").symlink_to(folder / "lavie_vsr.pt")
+    with pytest.raises(FileNotFoundError, match=rf"lavie_vsr\.pt: .* as {X4}"):
+        vdm.load(tmp_path / "lavie_vsr.pt")
 
 
 @pytest.mark.filterwarnings("ignore:.*not trained on")
@@ -236,6 +315,11 @@ def test_it_is_written_and_read_back(folder, base, tmp_path):
     vdm.pretrained.convert(folder / "lavie_interpolation.pt", tmp_path / "ours")
     there, here = vdm.load(folder / "lavie_interpolation.pt"), vdm.load(tmp_path / "ours")
     told = {"cond": told_of(torch.randn(1, 4, 2, 2, 3)), "num_frames": 5, "height": 8, "width": 12}
-    one, other = (model("a cat", steps=2, seed=1, **told, **QUIET) for model in (there, here))
+    one, other = (model("a cat", steps=1, seed=1, **told, **QUIET) for model in (there, here))
     assert torch.equal(one, other)
     assert here.parts.defaults == there.parts.defaults
+    vdm.pretrained.convert(folder / "lavie_vsr.pt", tmp_path / "larger")
+    there, here = vdm.load(folder / "lavie_vsr.pt"), vdm.load(tmp_path / "larger")
+    assert here.parts.given == there.parts.given
+    told = {"video": torch.rand(3, 2, 3, 4), "steps": 1, "seed": 1}
+    assert torch.equal(here("a cat", **told, **QUIET), there("a cat", **told, **QUIET))

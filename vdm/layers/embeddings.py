@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vdm.types import Conditioning, Latents
 
 Scalar = Literal["fps", "motion_bucket", "noise_aug", "guidance"]
-ReadsGiven = bool | Literal["latents"]
+ReadsGiven = bool | Literal["latents", "pixels"]
 PatchOrder = Literal["channels_first", "channels_last"]
 
 PATCHIFY = {
@@ -121,6 +121,23 @@ class NumbersEmbedding(nn.Module):
         return self.fc2(F.silu(self.fc1(waves.to(self.fc1.weight.dtype))))
 
 
+class NumberTable(nn.Module):
+    """A learned vector for each whole number from 0.
+
+    Args:
+        count: How many numbers.
+        dim: Width of the vectors.
+    """
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(count, dim)
+
+    def forward(self, values: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
+        """Look the numbers up; fractions are rounded."""
+        return self.table(values.round().long())
+
+
 class LabelEmbedding(nn.Module):
     """A vector for each class label, and one more, ``null``, for "no label".
 
@@ -181,6 +198,8 @@ def readable_fields(
 
 def num_input_channels(channels: int, given: ReadsGiven) -> int:
     """Channels of what :func:`join_given` makes."""
+    if given == "pixels":
+        return channels + 3
     return channels * (2 if given else 1) + (1 if given is True else 0)
 
 
@@ -193,13 +212,15 @@ def join_given(
         x: Noisy latents.
         cond: Holds what is given, read as it is; without it no frame is given.
         given: Whether the network reads it; ``latents`` for one that is given every frame, or none,
-            and has no mask.
+            and has no mask; ``pixels`` for one that is given a picture beside every frame of
+            latents, as large as these.
 
     Raises:
         ValueError: If a mask comes without latents, or the other way round.
     """
-    if given == "latents":
-        known = torch.zeros_like(x) if cond.given is None else cond.given.to(x.dtype)
+    if given in ("latents", "pixels"):
+        none = x if given == "latents" else x[:, :1].expand(-1, 3, -1, -1, -1)
+        known = torch.zeros_like(none) if cond.given is None else cond.given.to(x.dtype)
         return torch.cat((x, known), dim=1)
     if (cond.given is None) != (cond.given_mask is None):
         raise ValueError("got one of given and given_mask, expected both or neither")

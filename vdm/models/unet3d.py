@@ -17,6 +17,7 @@ from vdm.layers.embeddings import (
     LabelEmbedding,
     NoiseLevelEmbedding,
     NumbersEmbedding,
+    NumberTable,
     ReadsGiven,
     Scalar,
     add_told,
@@ -37,6 +38,7 @@ from vdm.models.unet3d_blocks import (
     UNetOptions,
     check_choice,
 )
+from vdm.models.unet3d_levels import LevelInTime
 from vdm.models.unet3d_temporal import (
     ConvStack,
     InterleavedBlock,
@@ -55,6 +57,7 @@ CLOSED = (
     ResBlockInTime,
     InterleavedBlock,
     AttentionSublayer,
+    LevelInTime,
 )
 
 
@@ -65,21 +68,24 @@ class LevelOptions:
     Args:
         dim: Its width; None for four times the width of the first level.
         sinusoid_dim: Channels of the sinusoids; None for the width of the first level.
-        scalars: Embed each number by itself, or all of them together.
+        scalars: Embed each number by itself, all of them together, or each whole number by a
+            vector of its own.
         scalar_sinusoid_dim: Channels of a number's sinusoid where they are embedded together.
+        table_size: Whole numbers, from 0, that have vectors of their own.
         time_scale: The noise level of noise time 1 in ``cond.token_times``; None for a network
             whose noise levels are not proportional to times, which does not read them.
     """
 
     dim: int | None = None
     sinusoid_dim: int | None = None
-    scalars: Literal["separate", "together"] = "separate"
+    scalars: Literal["separate", "together", "table"] = "separate"
     scalar_sinusoid_dim: int = 256
     time_scale: float | None = 1000.0
+    table_size: int = 1000
 
     def __post_init__(self) -> None:
         """Check the choice."""
-        check_choice("scalars", self.scalars, ("separate", "together"))
+        check_choice("scalars", self.scalars, ("separate", "together", "table"))
 
 
 class Layer(nn.Module):
@@ -108,6 +114,8 @@ class Layer(nn.Module):
         self.resblock = ResBlock(place, in_channels, in_time)
         self.after_resblock = _modules(kind.after_resblock(place) for kind in temporal)
         self.transformer: Transformer | None = None
+        before = [] if is_exit or not num_blocks else temporal
+        self.before_transformer = _modules(kind.before_transformer(place) for kind in before)
         if num_blocks and not is_exit:
             blocks: list[nn.Module] = []
             for _ in range(num_blocks):
@@ -123,7 +131,7 @@ class Layer(nn.Module):
     ) -> Float[Tensor, "b c t h w"]:
         """Transform a clip."""
         x = self.resblock(x, signals)
-        for module in self.after_resblock:
+        for module in (*self.after_resblock, *self.before_transformer):
             x = module(x, signals)
         if self.transformer is not None:
             x = self.transformer(x, signals)
@@ -142,12 +150,15 @@ class Level(nn.Module):
     Args:
         layers: The layers.
         resize: The way to the next size; None at the end.
+        after: What couples frames behind both.
     """
 
-    def __init__(self, layers: Sequence[Layer], resize: nn.Module | None) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], resize: nn.Module | None, after: nn.ModuleList
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self.resize = resize
+        self.resize, self.after = resize, after
 
 
 @configurable
@@ -172,7 +183,8 @@ class UNet3D(nn.Module):
             None for a network without.
         scalars: Further numbers that the network is told, e.g. ``fps``.
         frame_conditioning: Read ``cond.given`` and ``cond.given_mask`` as further input channels;
-            ``latents`` for the first without the second. Without them no frame is given.
+            ``latents`` for the first without the second, ``pixels`` likewise for a picture of the
+            size of the latents. Without them no frame is given.
         level: How noise level and numbers become a vector.
         block: What is inside the blocks.
 
@@ -223,7 +235,8 @@ class UNet3D(nn.Module):
             is_level = stage in ("down", "up")
             width, blocks = (widths[index], attention[index]) if is_level else (widths[index], 0)
             blocks = attention[-1] if stage == "middle" else blocks
-            return Place(stage, width, dim, text_dim, blocks > 0, block)
+            reads_only = is_level and index in block.only_context
+            return Place(stage, width, dim, text_dim, blocks > 0, block, reads_only)
 
         places = [place(stage, i) for stage in get_args(Stage) for i in range(len(widths))]
         for kind in temporal:
@@ -256,6 +269,10 @@ class UNet3D(nn.Module):
         temporal: Sequence[TemporalCoupling],
     ) -> None:
         """The way down, the middle, the way up; ``skips`` are the widths of what is kept."""
+
+        def after(stage: Stage, index: int) -> nn.ModuleList:
+            return _modules(kind.after_level(place(stage, index)) for kind in temporal)
+
         skips, width = [widths[0]], widths[0]
         down, up = [], []
         for i in range(len(widths)):
@@ -265,19 +282,21 @@ class UNet3D(nn.Module):
                 width = widths[i]
                 skips.append(width)
             is_last = i == len(widths) - 1
-            down.append(Level(layers, None if is_last else FrameConv(width, width, stride=2)))
+            resize = None if is_last else FrameConv(width, width, stride=2)
+            down.append(Level(layers, resize, after("down", i)))
             if not is_last:
                 skips.append(width)
         middle = place("middle", len(widths) - 1)
         self.middle = nn.ModuleList(
             Layer(middle, width, attention[-1], temporal, is_exit) for is_exit in (False, True)
         )
+        self.after_middle = after("middle", len(widths) - 1)
         for i in reversed(range(len(widths))):
             layers = []
             for _ in range(depth + 1):
                 layers.append(Layer(place("up", i), width + skips.pop(), attention[i], temporal))
                 width = widths[i]
-            up.append(Level(layers, FrameUpsample(width) if i else None))
+            up.append(Level(layers, FrameUpsample(width) if i else None, after("up", i)))
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
 
     def _init_weights(self) -> None:
@@ -366,13 +385,17 @@ class UNet3D(nn.Module):
             if level.resize is not None:
                 h = level.resize(h)  # type: ignore[operator]
                 skips.append(h)
-        for layer in self.middle:
+            for module in level.after:  # type: ignore[union-attr]
+                h = self._layer(module, h, signals)
+        for layer in (*self.middle, *self.after_middle):
             h = self._layer(layer, h, signals)
         for level in self.up:
             for layer in level.layers:  # type: ignore[union-attr]
                 h = self._layer(layer, torch.cat((h, skips.pop()), dim=1), signals)
             if level.resize is not None:
                 h = level.resize(h, (skips[-1].shape[3], skips[-1].shape[4]))  # type: ignore[operator]
+            for module in level.after:  # type: ignore[union-attr]
+                h = self._layer(module, h, signals)
         return self.final(h).contiguous()
 
     def _layer(self, layer: nn.Module, h: Tensor, signals: Signals) -> Tensor:
@@ -402,6 +425,8 @@ def _scalar_embeds(
     scalars: Sequence[Scalar], dim: int, waves: int, options: LevelOptions
 ) -> nn.ModuleDict:
     """An embedding for each number, or one for all."""
+    if options.scalars == "table":
+        return nn.ModuleDict({name: NumberTable(options.table_size, dim) for name in scalars})
     if options.scalars == "separate" or len(scalars) < 2:
         return nn.ModuleDict({name: NoiseLevelEmbedding(dim, waves) for name in scalars})
     together = NumbersEmbedding(len(scalars), dim, options.scalar_sinusoid_dim)

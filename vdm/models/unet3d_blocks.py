@@ -112,6 +112,7 @@ class UNetOptions:
         qkv_bias: Whether the maps to queries, keys and values have offsets.
         qk_norm: Normalisation of queries and keys, or None.
         context: What cross-attention reads: states of the text encoder, or of the image encoder.
+        only_context: Levels in which tokens do not attend to each other but twice to the context.
         eps: Added to the variances.
         backend: Attention kernel, see :func:`vdm.layers.attention_backends.attend`.
         gradient_checkpointing: In training, compute a layer's activations again instead of keeping
@@ -127,6 +128,7 @@ class UNetOptions:
     qkv_bias: bool = False
     qk_norm: QKNorm | None = field(default_factory=QKNorm)
     context: Context = "text"
+    only_context: Sequence[int] = ()
     eps: Epsilons = Epsilons()
     backend: Backend = "auto"
     gradient_checkpointing: bool = False
@@ -147,6 +149,7 @@ class Place:
         context_dim: Width of what cross-attention reads; None where there is none.
         has_attention: Whether there is a spatial transformer.
         options: What is inside.
+        reads_only: Whether tokens do not attend to each other but to the context alone.
     """
 
     stage: Stage
@@ -155,6 +158,7 @@ class Place:
     context_dim: int | None
     has_attention: bool
     options: UNetOptions
+    reads_only: bool = False
 
     @property
     def eps(self) -> float:

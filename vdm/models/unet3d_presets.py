@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vdm.layers.embeddings import Scalar
+from vdm.layers.embeddings import ReadsGiven, Scalar
 from vdm.layers.factorization import Factorization, FirstAndPrevious, Spatial
 from vdm.layers.norms import Statistics
 from vdm.layers.temporal import Learned
 from vdm.models.unet3d import LevelOptions, UNet3D
 from vdm.models.unet3d_blocks import Epsilons, Heads, UNetOptions
+from vdm.models.unet3d_levels import ResBlocksAfterLevel, StackBeforeTransformer
 from vdm.models.unet3d_temporal import (
     InterleavedBlocks,
     TemporalAttention,
@@ -56,6 +57,7 @@ class Size:
 
 
 SD15 = Size(Heads(number=8), 768)
+UPSCALER = Size(Heads(number=8), 1024, (256, 512, 512, 1024), attention=(0, 1, 1, 1, 1))
 OPEN_CLIP = Size(Heads(dim=64), 1024)
 
 
@@ -185,12 +187,30 @@ def lavie_interpolation(size: Size = SD15) -> UNet3D:
     return _network(size, [motion], options, frame_conditioning="latents")
 
 
+def lavie_upscale(size: Size = UPSCALER) -> UNet3D:
+    """LaVie's super-resolution: Stable Diffusion's upscaler, which sees a noisy smaller clip.
+
+    It is told the noise on it as an entry of a table. Tokens attend to each other in the innermost
+    level and the middle alone, which has twice the width of the others.
+
+    Source:
+        Wang et al. 2023, "LaVie", arXiv:2309.15103, sec. 3.3; its inference code.
+    """
+    innermost = len(size.widths) - 1
+    options = _options(size, statistics="clip", only_context=tuple(range(innermost)))
+    stack = StackBeforeTransformer(depth=2, statistics="clip", eps=1e-6)
+    temporal = [stack, TemporalAttention(has_bias=True), ResBlocksAfterLevel()]
+    level = LevelOptions(scalars="table")
+    return _network(size, temporal, options, ["noise_aug"], "pixels", level)
+
+
 def _options(
     size: Size,
     statistics: Statistics = "frame",
     spatial: Factorization = Spatial(),  # noqa: B008 (frozen)
     context: Literal["text", "image"] = "text",
     eps: Epsilons = Epsilons(),  # noqa: B008 (frozen)
+    only_context: Sequence[int] = (),
 ) -> UNetOptions:
     return UNetOptions(
         heads=size.heads,
@@ -201,6 +221,7 @@ def _options(
         qk_norm=None,
         context=context,
         eps=eps,
+        only_context=only_context,
     )
 
 
@@ -209,7 +230,7 @@ def _network(
     temporal: Sequence[TemporalCoupling],
     options: UNetOptions,
     scalars: Sequence[Scalar] = (),
-    frame_conditioning: bool | Literal["latents"] = False,
+    frame_conditioning: ReadsGiven = False,
     level: LevelOptions = LevelOptions(),  # noqa: B008 (frozen)
 ) -> UNet3D:
     return UNet3D(

@@ -58,6 +58,10 @@ class TemporalCoupling(ABC):
         """A module after a residual block, from (video, signals) to video."""
         return None
 
+    def before_transformer(self, place: Place) -> nn.Module | None:
+        """A module before a spatial transformer, where there is one, likewise."""
+        return None
+
     def in_block(self, place: Place) -> nn.Module | None:
         """A module before the feed-forward of a block of a spatial transformer, likewise."""
         return None
@@ -70,14 +74,19 @@ class TemporalCoupling(ABC):
         """A module at the end of a layer, from (video, signals) to video."""
         return None
 
+    def after_level(self, place: Place) -> nn.Module | None:
+        """A module after a level and its change of size, or after the middle, likewise."""
+        return None
+
     def acts_at(self, place: Place) -> bool:
         """Whether anything is put there."""
         with torch.device("meta"):
             if place.stage == "input":
                 return self.at_input(place) is not None
-            in_blocks = self.in_block(place) or self.in_transformer(place)
-            inside = place.has_attention and in_blocks is not None
+            around = self.before_transformer(place) or self.in_block(place)
+            inside = place.has_attention and (around or self.in_transformer(place)) is not None
             after = self.after_resblock(place) or self.after_transformer(place)
+            after = after or self.after_level(place)
             return inside or bool(self.in_resblock(place)) or after is not None
 
 
@@ -148,6 +157,7 @@ class TemporalResBlock(TemporalCoupling):
         is_causal: See earlier frames only.
         statistics: Whether normalisations see one frame or the whole clip.
         blend: How the result meets what went in.
+        second_kernel_size: Of the second convolution; as the first if None.
 
     Source:
         Blattmann et al. 2023, "Stable Video Diffusion", arXiv:2311.15127, appendix D, after "Align
@@ -158,6 +168,7 @@ class TemporalResBlock(TemporalCoupling):
     is_causal: bool = False  # type: ignore[assignment]
     statistics: Statistics = "frame"
     blend: Blend = field(default_factory=Learned)
+    second_kernel_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check that what is called causal is."""
@@ -365,12 +376,12 @@ class ResBlockInTime(nn.Module):
         super().__init__()
         width = place.channels
         norm = (width, place.options.num_groups, place.eps, config.statistics)
-        conv = (width, width, config.kernel_size, config.is_causal)
         self.norm1 = make_group_norm(*norm)
-        self.conv1 = TemporalConv(*conv)
+        self.conv1 = TemporalConv(width, width, config.kernel_size, config.is_causal)
         self.modulation = nn.Linear(place.level_dim, width)
         self.norm2 = make_group_norm(*norm)
-        self.conv2 = TemporalConv(*conv)
+        second = config.second_kernel_size or config.kernel_size
+        self.conv2 = TemporalConv(width, width, second, config.is_causal)
         self.blend = config.blend.make()
 
     def close(self) -> None:

@@ -227,7 +227,7 @@ class Transformer(nn.Module):
 
 def spatial_block(place: Place, guests: Sequence[nn.Module] = ()) -> TransformerBlock:
     """Attention over places, attention to the text if there is one, guests, feed-forward."""
-    rule = place.options.spatial
+    rule = None if place.reads_only else place.options.spatial
     attends = [rule] if place.context_dim is None else [rule, None]
     return TransformerBlock(place, attends, guests=guests)
 

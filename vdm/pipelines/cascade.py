@@ -26,6 +26,7 @@ from vdm.pipelines.clip import Clip
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.interpolate import interpolate, overlay
 from vdm.pipelines.request import time_grid_for
+from vdm.pipelines.upscale import Upscaler
 from vdm.pretrained.cascades import (
     StageCard,
     check_order,
@@ -38,7 +39,15 @@ from vdm.types import Conditioning, Latents
 from vdm.utils.rng import derive_seed
 from vdm.utils.time_grid import TimeGrid
 
-__all__ = ["Cascade", "Interpolate", "MakeKeyframes", "Stage", "Upscale", "save_cascade"]
+__all__ = [
+    "Cascade",
+    "Interpolate",
+    "MakeKeyframes",
+    "Stage",
+    "Upscale",
+    "UpscalePixels",
+    "save_cascade",
+]
 
 
 @dataclass(frozen=True)
@@ -76,11 +85,13 @@ class Draft:
         latents: Every ``stride``-th latent frame of the clip, smaller by ``shrink``.
         stride: Latent frames of the finished clip from one to the next.
         shrink: How many times the finished clip is as high and wide.
+        maker: The model that made them.
     """
 
     latents: Latents | None
     stride: int
     shrink: int
+    maker: Generator | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +233,42 @@ class Upscale(Stage):
         return self.model._encode(resize_video(video, height, width))[:, :, ::stride]
 
 
+@dataclass(frozen=True, eq=False)
+class UpscalePixels(Stage):
+    """More pixels by a model that sees those of the smaller clip, whose latents are others.
+
+    Raises:
+        ValueError: If the model enlarges by another factor, or no clips.
+    """
+
+    factor: int = 4
+    kind = "upscale"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = getattr(self.model.parts.given, "factor", None)
+        if self.factor != expected:
+            name = self.model.parts.name
+            raise ValueError(f"got factor={self.factor} for {name!r}, expected {expected}")
+
+    def run(self, request: Request, draft: Draft) -> Draft:
+        """The clip so far, decoded by the model that made it."""
+        assert draft.latents is not None
+        assert draft.maker is not None
+        video = draft.maker._decode(draft.latents.to(draft.maker.device), request.grid, None)
+        latents: Any = self.model(
+            request.prompt,
+            video=(video.float().clamp(-1, 1) + 1) / 2,
+            cond=request.cond,
+            fps=request.grid.fps,
+            seed=self.seeds(request, draft),
+            output="latents",
+            noise_aug=request.noise_aug,
+            **request.settings,
+        )
+        return Draft(latents, draft.stride, draft.shrink // self.factor)
+
+
 def blend_between(
     latents: Float[Tensor, "b c k h w"], stride: int, num_latent_frames: int
 ) -> Latents:
@@ -231,6 +278,14 @@ def blend_between(
     after = (before + 1).clamp(max=latents.shape[2] - 1)
     share = (place - before).reshape(-1, 1, 1).to(latents)
     return torch.lerp(latents[:, :, before], latents[:, :, after], share)
+
+
+def make_stage(card: StageCard, model: Generator) -> Stage:
+    """The stage that a card describes."""
+    kind = STAGES[card.kind]
+    if kind is Upscale and isinstance(model, Upscaler):
+        kind = UpscalePixels
+    return kind(model, card.factor or 1)
 
 
 STAGES: dict[str, type[Stage]] = {one.kind: one for one in (MakeKeyframes, Interpolate, Upscale)}
@@ -253,16 +308,23 @@ class Cascade(Generator):
 
     def __init__(self, stages: Sequence[Stage], name: str = "cascade") -> None:
         check_order([stage.kind for stage in stages])
+        before = stages[:-1] if isinstance(stages[-1], UpscalePixels) else stages
+        if any(isinstance(stage, UpscalePixels) for stage in before):
+            raise ValueError("got a stage that enlarges pixels before others, expected it last")
         spaces = {
-            (stage.model.network.in_channels, *stage.model.geometry.strides) for stage in stages
+            (stage.model.network.in_channels, *stage.model.geometry.strides) for stage in before
         }
         if len(spaces) > 1:
             got = " and ".join(str(space) for space in sorted(spaces))
             raise ValueError(
                 f"got latents of (channels, *strides) {got}, expected the same for all stages"
             )
-        last = stages[-1].model
-        parts = replace(last.parts, name=name)
+        last, parts = stages[-1].model, replace(stages[-1].model.parts, name=name)
+        for record in ("defaults", "envelope"):  # one that enlarges takes clips as they come
+            time = getattr(before[-1].model.parts, record)
+            mine = getattr(parts, record)
+            mine = replace(mine, num_frames=time.num_frames, fps=time.fps)
+            setattr(parts, record, mine)
         super().__init__(parts, device=last.device, offload=last.offload)
         self.stages = list(stages)
 
@@ -380,7 +442,7 @@ class Cascade(Generator):
         request = Request(prompt, grid, height, width, seeds, frames, fields, settings, noise_aug)
         draft = Draft(None, self.stride, self.shrink)
         for stage in self.stages:
-            draft = stage.run(request, draft)
+            draft = replace(stage.run(request, draft), maker=stage.model)
         assert draft.latents is not None
         if output == "latents":
             return draft.latents
@@ -415,16 +477,18 @@ class Cascade(Generator):
 
     def _check_pixels(self, height: int, width: int) -> None:
         """Refuse sizes of which some stage cannot make its part."""
+        shrink = self.shrink
         for stage in self.stages:
-            patch = stage.model.geometry.patch_size
+            shrink //= stage.factor if stage.kind == "upscale" else 1
+            own = stage.model.geometry
             for name, size, stride, side in zip(
                 ("height", "width"),
                 (height, width),
-                self.geometry.strides[1:],
-                patch[1:],
+                own.strides[1:],
+                own.patch_size[1:],
                 strict=True,
             ):
-                multiple = self.shrink * stride * side
+                multiple = shrink * stride * side
                 if size < 1 or size % multiple:
                     nearest = max(1, round(size / multiple)) * multiple
                     raise ValueError(

@@ -112,6 +112,21 @@ def load_movie(video: Any, height: int, width: int) -> Float[Tensor, "b 3 t h w"
     return 2 * fitted.transpose(1, 2) - 1
 
 
+def read_movie(video: Any) -> tuple[Float[Tensor, "b 3 t h w"], float | None]:
+    """A clip in [-1, 1] of its own size, and its frame rate where it is known.
+
+    Raises:
+        TypeError: As :func:`load_movie`.
+        ValueError: As :func:`load_movie`.
+    """
+    rate = None
+    if isinstance(video, (str, Path)):
+        frames, rate = read_video(video)
+        video = torch.movedim(frames, -1, 0).float() / 255
+    size = video.shape[-2:] if isinstance(video, Tensor) else (0, 0)
+    return load_movie(video, *size), rate
+
+
 def given_pixels(mask: Any, num_frames: int, height: int, width: int) -> Float[Tensor, "b 1 t h w"]:
     """Which pixels are given, 1 where they are.
 
@@ -214,7 +229,7 @@ def _fit(
 
 def show_given(
     exact: Conditioning,
-    showing: Showing | None,
+    showing: Any,
     reads: Container[str],
     noise_aug: Float[Tensor, " b"] | None,
     seeds: Sequence[int],
@@ -223,12 +238,12 @@ def show_given(
 
     Args:
         exact: Given latents and their mask, if there are any.
-        showing: How the network was trained; masked and without noise if None.
+        showing: How the network was trained; as they are where it is no :class:`Showing`.
         reads: Fields that the network reads.
         noise_aug: Level of noise, one for each sample or for all; the model's own if None.
         seeds: One per sample; the noise is another than that which sampling starts from.
     """
-    showing = Showing() if showing is None else showing
+    showing = showing if isinstance(showing, Showing) else Showing()
     fields: dict[str, Tensor] = {}
     if showing.noise is not None and noise_aug is None and "noise_aug" in reads:
         noise_aug = torch.tensor([showing.noise.sampling])

@@ -19,13 +19,13 @@ from torch import Tensor
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.generate import Generator
-from vdm.pipelines.given import keeps_given, load_movie
+from vdm.pipelines.given import keeps_given, read_movie
 from vdm.pipelines.interpolate_baselines import Between, flow_warp
 from vdm.pipelines.request import time_grid_for
 from vdm.types import Latents
 from vdm.utils.rng import derive_seed
 from vdm.utils.time_grid import TimeGrid
-from vdm.utils.video_io import from_uint8, read_video, to_uint8
+from vdm.utils.video_io import from_uint8, to_uint8
 
 GivenMask = Float[Tensor, "b 1 t h w"]
 Keyframes = Float[Tensor, "b c k h w"]
@@ -193,7 +193,7 @@ def interpolate_clip(
     Raises:
         ValueError: If there is nothing between the frames, or an argument is refused.
     """
-    movie, rate = _read(video)
+    movie, rate = read_movie(video)
     if factor < 2 or movie.shape[2] < 2:
         raise ValueError(
             f"got factor={factor} and {movie.shape[2]} frames, expected at least 2 of both"
@@ -216,15 +216,6 @@ def interpolate_clip(
         frames[:, :, ::factor] = movie.to(frames)
     note = {"model": generator.parts.name, "prompt": inputs.text_of(prompt), "factor": factor}
     return clip_from(frames, grid.fps, {**note, "height": height, "width": width})
-
-
-def _read(video: Any) -> tuple[Float[Tensor, "b 3 t h w"], float | None]:
-    """Frames in [-1, 1] of their own size, and their rate where it is known."""
-    rate = None
-    if isinstance(video, str | Path):
-        frames, rate = read_video(video)
-        video = torch.movedim(frames, -1, 0).float() / 255
-    return load_movie(video, *video.shape[-2:]), rate
 
 
 def _fill_in(

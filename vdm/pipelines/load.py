@@ -10,10 +10,12 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
+from vdm.conditioning.smaller import SmallerClip
 from vdm.layers.attention_backends import Backend
 from vdm.models.regions import compile_regions
-from vdm.pipelines.cascade import STAGES, Cascade
+from vdm.pipelines.cascade import Cascade, make_stage
 from vdm.pipelines.generate import Generator
+from vdm.pipelines.upscale import Upscaler
 from vdm.pretrained import read
 from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
 from vdm.pretrained.certificates import certificate
@@ -73,7 +75,8 @@ def load(
     generators = {}
     for place, parts in models.items():
         number = parse_dtype(dtype) or torch.float32
-        made = Generator(parts, dtype=number, device=device, offload=offload)
+        kind = Upscaler if isinstance(parts.given, SmallerClip) else Generator
+        made = kind(parts, dtype=number, device=device, offload=offload)
         if attention is not None:
             set_attention(made.network, attention)
         if compile:
@@ -83,9 +86,7 @@ def load(
             print(found, file=sys.stderr)
     if not cards:
         return generators[""]
-    return Cascade(
-        [STAGES[card.kind](generators[card.model], card.factor or 1) for card in cards], name
-    )
+    return Cascade([make_stage(card, generators[card.model]) for card in cards], name)
 
 
 def _read_stages(folder: Path, places: Sequence[str]) -> dict[str, Parts]:

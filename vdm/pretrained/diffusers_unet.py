@@ -19,6 +19,7 @@ OUTSIDE = {
     "final.conv": "conv_out",
     "time_embed.fc1": "time_embedding.linear_1",
     "time_embed.fc2": "time_embedding.linear_2",
+    "scalar_embeds.noise_aug.table": "class_embedding",
     "scalar_embeds.fps__motion_bucket__noise_aug.fc1": "add_embedding.linear_1",
     "scalar_embeds.fps__motion_bucket__noise_aug.fc2": "add_embedding.linear_2",
 }
@@ -46,12 +47,14 @@ class Family:
         after_transformer: The list of modules at the end of layers.
         is_blended: Whether residual blocks and transformers hold their temporal halves.
         has_kernels: Whether the linear maps around spatial transformers are 1x1 convolutions.
+        guest: How names of an attention over time end that is a guest in a block.
     """
 
     after_resblock: str | None = None
     after_transformer: str = "temp_attentions"
     is_blended: bool = False
     has_kernels: bool = False
+    guest: str = "temp"
 
 
 SVD = Family(is_blended=True)
@@ -60,6 +63,7 @@ STABLE_DIFFUSION = Family(has_kernels=True)
 ANIMATEDIFF = Family(after_transformer="motion_modules", has_kernels=True)
 LAVIE = STABLE_DIFFUSION
 """Its authors extended the image model of diffusers; frames meet in guests of its blocks."""
+LAVIE_UPSCALE = Family(guest="temporal")
 
 GUEST = {
     "norm": "norm_temp",
@@ -81,9 +85,9 @@ def entries(network: UNet3D, family: Family) -> list[Entry]:
     found: dict[str, list[str]] = {}
     for key in network.state_dict():
         stem, _, kind = key.rpartition(".")
-        theirs = _module(stem, family)
         # A blend is a bare parameter of the module that mixes.
-        found.setdefault(f"{theirs}.{kind}", []).append(key)
+        theirs = f"{_module(stem, family)}.{kind}".replace("_temp.", f"_{family.guest}.")
+        found.setdefault(theirs, []).append(key)
     return [
         Entry(theirs, tuple(sorted(ours, reverse=True)), _unit_axes(theirs, family))
         for theirs, ours in found.items()
@@ -108,6 +112,9 @@ def _module(stem: str, family: Family) -> str:
         return f"up_blocks.{found[1]}.upsamplers.0.conv"
     if found := re.fullmatch(r"(down|up)\.(\d+)\.layers\.(\d+)\.(.+)", stem):
         return f"{found[1]}_blocks.{found[2]}.{_layer(found[3], found[4], family)}"
+    if found := re.fullmatch(r"(?:after_(middle)|(down|up)\.(\d+)\.after)\.0\.(.+)", stem):
+        place = "mid_temporal_block" if found[1] else f"{found[2]}_temporal_blocks.{found[3]}"
+        return f"{place}.{_after_level(found[4])}"
     if found := re.fullmatch(r"middle\.(\d+)\.(.+)", stem):
         return f"mid_block.{_layer(found[1], found[2], family)}"
     raise _nameless(stem)
@@ -121,6 +128,9 @@ def _layer(number: str, inside: str, family: Family) -> str:
         return f"resnets.{number}.{half}{IN_RESBLOCK.get(rest, rest)}"
     if kind == "after_resblock":
         return _after_resblock(number, rest.removeprefix("0."), family)
+    if kind == "before_transformer":
+        what, count = rest.removeprefix("0.").split(".")
+        return f"attentions.{number}.resblock_temporal.{what[:-1]}{int(count) + 1}"
     if kind == "transformer":
         return f"attentions.{number}.{_spatial(rest, family)}"
     if kind == "after_transformer":
@@ -138,6 +148,14 @@ def _after_resblock(number: str, rest: str, family: Family) -> str:
         place = 0 if found[1] == "norms" else 2 if found[2] == "0" else 3
         return f"{family.after_resblock}.{number}.conv{int(found[2]) + 1}.{place}"
     raise _nameless(rest)
+
+
+def _after_level(inside: str) -> str:
+    block, _, rest = inside.partition(".")
+    if block == "shift":
+        return "shift_conv"
+    half = {"in_time": "resblocks_3d_t", "in_space": "resblocks_3d_s"}[block]
+    return f"{half}.{IN_RESBLOCK.get(rest, rest)}"
 
 
 def _spatial(inside: str, family: Family) -> str:

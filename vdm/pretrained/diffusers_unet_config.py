@@ -151,7 +151,7 @@ def _modelscope(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family
 
 
 def _image(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
-    return presets.stable_diffusion_15(_image_size(config)), STABLE_DIFFUSION
+    return presets.stable_diffusion_15(_plain_size(config)), STABLE_DIFFUSION
 
 
 def _motion(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
@@ -175,7 +175,7 @@ def _animated(
     config: ForeignConfig, motion: ForeignConfig, profile: Profile
 ) -> tuple[UNet3D, Family]:
     """An image model with the modules of an adapter."""
-    size = _image_size(config)
+    size = _plain_size(config)
     motion.expect(
         block_out_channels=size.widths,
         motion_layers_per_block=size.depth,
@@ -215,28 +215,55 @@ def image_size(data: Mapping[str, Any], where: str = "config.json") -> presets.S
     Raises:
         ValueError: If it is of another kind.
     """
-    if (kind := str(data.get("_class_name"))) != "UNet2DConditionModel":
-        raise ValueError(f"{where}: got class {kind}, expected UNet2DConditionModel")
-    config = ForeignConfig(data, where)
+    config = _image_config(data, where)
+    size = _plain_size(config)
+    config.close()
+    return size
+
+
+def upscaler_size(data: Mapping[str, Any], where: str = "config.json") -> presets.Size:
+    """How large Stable Diffusion's upscaler is, likewise.
+
+    Args:
+        data: What ``config.json`` holds.
+        where: The file, for messages.
+
+    Raises:
+        ValueError: If it is of another kind.
+    """
+    config = _image_config(data, where)
+    inner = len(config.take("block_out_channels", (256, 512, 512, 1024))) - 1
+    config.expect(only_cross_attention=[True] * inner + [False], num_class_embeds=1000)
+    config.expect(use_linear_projection=True, in_channels=7)
+    config.take("max_noise_level", 350)  # of what callers may ask for
     size = _image_size(config)
     config.close()
     return size
 
 
-def _image_size(config: ForeignConfig) -> presets.Size:
+def _image_config(data: Mapping[str, Any], where: str) -> ForeignConfig:
+    if (kind := str(data.get("_class_name"))) != "UNet2DConditionModel":
+        raise ValueError(f"{where}: got class {kind}, expected UNet2DConditionModel")
+    return ForeignConfig(data, where)
+
+
+def _plain_size(config: ForeignConfig) -> presets.Size:
     """Of an image model of the Stable Diffusion 1 kind."""
+    config.expect(in_channels=4, only_cross_attention=False, use_linear_projection=False)
+    return _image_size(config)
+
+
+def _image_size(config: ForeignConfig) -> presets.Size:
+    """What image models have in common."""
     widths = config.take("block_out_channels", (320, 640, 1280, 1280))
     config.expect(
-        in_channels=4,
         out_channels=4,
         center_input_sample=False,
         flip_sin_to_cos=True,
         freq_shift=0,
         mid_block_type="UNetMidBlock2DCrossAttn",
-        only_cross_attention=False,
         dropout=0.0,
         num_attention_heads=None,
-        use_linear_projection=False,
         resnet_time_scale_shift="default",
         resnet_out_scale_factor=1.0,
         time_embedding_type="positional",

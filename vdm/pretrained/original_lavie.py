@@ -6,13 +6,15 @@ whose folder lies beside the file, in diffusers' layout; its settings say how la
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from vdm.conditioning.given import Repeated, Showing
+from vdm.conditioning.smaller import SmallerClip
 from vdm.diffusion.discrete_schedules import DDPMTable
 from vdm.diffusion.preconditioning import DiscreteTimesteps
 from vdm.diffusion.targets import Eps
@@ -21,21 +23,26 @@ from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import load_clip_text, load_vae
 from vdm.pretrained.diffusers_pipeline import complete
-from vdm.pretrained.diffusers_scheduler import SamplingRules, rules_from_config
-from vdm.pretrained.diffusers_unet_config import image_size
+from vdm.pretrained.diffusers_scheduler import (
+    SCHEDULER_CONFIG,
+    SamplingRules,
+    rules_from_config,
+)
+from vdm.pretrained.diffusers_unet_config import image_size, upscaler_size
 from vdm.pretrained.original_network import build_network, open_network
-from vdm.pretrained.parts import Defaults, Parts, hash_module
+from vdm.pretrained.parts import Defaults, Envelope, Parts, hash_module
 
-IMAGE_MODEL = "stable-diffusion-v1-4"
-"""Folder of the image model, as the authors call it."""
-
-RELEASE = {"lavie_base.pt": ("keyframes", 1), "lavie_interpolation.pt": ("interpolate", 4)}
+RELEASE = {
+    "lavie_base.pt": ("keyframes", 1),
+    "lavie_interpolation.pt": ("interpolate", 4),
+    "lavie_vsr.pt": ("upscale", 4),
+}
 """Files of a release, and their stages in a cascade: kind and factor."""
 
 BETAS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 ANCESTRAL = {"_class_name": "DDPMScheduler", **BETAS, "clip_sample": False, "steps_offset": 1}
 RESPACED = SamplingRules(
-    DDPMTable("linear", BETAS["beta_start"], BETAS["beta_end"]),  # type: ignore[arg-type]
+    DDPMTable("linear", 0.0001, 0.02),
     Eps(),
     DiscreteTimesteps(),
     "linspace",
@@ -51,38 +58,72 @@ class Model:
 
     Args:
         system: What its certificate calls it.
+        image_model: Folder of the image model, as the authors call it.
+        size: Reads how large the network is from settings of the image model's.
         make: Builds the network.
-        rules: How its output becomes a sample.
+        rules: How its output becomes a sample, given the image model's folder.
+        given: How it sees what it is given, likewise.
         defaults: Its settings, those of sampling aside.
-        given: How it sees given latents.
-        fps: Lowest and highest frame rate that it is shown at.
+        envelope: What it was trained on.
     """
 
     system: str
+    image_model: str
+    size: Callable[[Mapping[str, Any], str], presets.Size]
     make: Callable[[presets.Size], UNet3D]
-    rules: SamplingRules
+    rules: Callable[[Path], SamplingRules]
+    given: Callable[[Path], Any]
     defaults: Defaults
-    given: Showing | None
-    fps: tuple[float, float]
+    envelope: Envelope
+
+
+def _smaller_clip(folder: Path) -> SmallerClip:
+    """The clip to enlarge has the noise of the image model's table, as if that did not clip."""
+    data, where = _scheduler(folder, "low_res_scheduler")
+    return SmallerClip(rules_from_config(data | {"clip_sample": False}, where).schedule)
+
+
+def _upscaling(folder: Path) -> SamplingRules:
+    """The image model's, but for its betas, which are linear."""
+    data, where = _scheduler(folder, "scheduler")
+    return rules_from_config(data | {"beta_schedule": "linear"}, where)
+
+
+def _scheduler(folder: Path, name: str) -> tuple[dict[str, Any], str]:
+    return read_config(folder / name, SCHEDULER_CONFIG), str(folder / name / SCHEDULER_CONFIG)
 
 
 MODELS = {
-    # Its own clips have 8 frames a second; those that interpolation goes between, 6.
     "lavie": Model(
         "LaVie",
+        "stable-diffusion-v1-4",
+        image_size,
         presets.lavie,
-        rules_from_config(ANCESTRAL),
+        lambda _: rules_from_config(ANCESTRAL),
+        lambda _: None,
         Defaults(16, 8.0, 320, 512, 50, 7.0),
-        None,
-        (6.0, 8.0),
+        # Its own clips have 8 frames a second; those that interpolation goes between, 6.
+        Envelope((16, 16), (6.0, 8.0), (320, 320), (512, 512)),
     ),
     "lavie_interpolation": Model(
         "LaVie interpolation",
+        "stable-diffusion-v1-4",
+        image_size,
         presets.lavie_interpolation,
-        RESPACED,
+        lambda _: RESPACED,
+        lambda _: Showing(Repeated()),
         Defaults(61, 24.0, 320, 512, 50, 4.0, negative_prompt="None", prompt_suffix=", 4k."),
-        Showing(Repeated()),
-        (24.0, 24.0),
+        Envelope((61, 61), (24.0, 24.0), (320, 320), (512, 512)),
+    ),
+    "lavie_upscale": Model(
+        "LaVie super-resolution",
+        "stable-diffusion-x4-upscaler",
+        upscaler_size,
+        presets.lavie_upscale,
+        _upscaling,
+        _smaller_clip,
+        Defaults(16, 8.0, 1280, 2048, 50, 5.0, negative_prompt="blur, worst quality"),
+        Envelope((1, 8), (8.0, 24.0), (1280, 1280), (2048, 2048)),
     ),
 }
 
@@ -102,8 +143,8 @@ def read_lavie(path: Path) -> Parts:
     """A model from the file of its network and the folder beside it.
 
     Args:
-        path: ``lavie_base.pt`` or ``lavie_interpolation.pt``, under any name; which it is, is seen
-            by its keys.
+        path: ``lavie_base.pt``, ``lavie_interpolation.pt`` or ``lavie_vsr.pt``, under any name;
+            which it is, is seen by its keys.
 
     Raises:
         FileNotFoundError: If the image model is not there.
@@ -116,22 +157,22 @@ def read_lavie(path: Path) -> Parts:
     theirs, kind = open_network(path)
     if kind not in MODELS:
         raise ValueError(f"{path}: got the network of {kind}, expected one of {', '.join(MODELS)}")
-    model, folder = MODELS[kind], path.parent / IMAGE_MODEL
+    model = MODELS[kind]
+    folder = path.parent / model.image_model
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{path}: holds a network alone, expected Stable Diffusion 1.4 (unet/config.json, vae, "
-            f"text_encoder, tokenizer) beside it as {IMAGE_MODEL}"
+            f"{path}: holds a network alone, expected the image model that it came from beside it, "
+            f"in diffusers' layout, as {model.image_model}"
         )
-    size = image_size(read_config(folder / "unet"), str(folder / "unet" / CONFIG))
+    size = model.size(read_config(folder / "unet"), str(folder / "unet" / CONFIG))
     modules: dict[str, nn.Module] = {
         "network": build_network(theirs, kind, path, lambda: model.make(size)),
         "autoencoder": load_vae(folder / "vae"),
         "text_encoder": load_clip_text(folder / "text_encoder", folder / "tokenizer"),
     }
-    parts = complete(
-        path.stem, modules, model.rules, model.defaults, given=model.given, system=model.system
-    )
-    parts.envelope = replace(parts.envelope, fps=model.fps)
+    rules, given = model.rules(folder), model.given(folder)
+    parts = complete(path.stem, modules, rules, model.defaults, given=given, system=model.system)
+    parts.envelope = model.envelope
     shared = ("autoencoder", "text_encoder")  # by the stages of a cascade
     parts.hashes = {name: hash_module(modules[name]) for name in shared}
     return parts

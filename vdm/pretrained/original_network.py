@@ -12,7 +12,7 @@ from torch import Tensor
 from vdm.models import unet3d_presets as presets
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_files import TensorFiles, read_state
-from vdm.pretrained.diffusers_unet import LAVIE, entries, tables
+from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, Family, entries, tables
 from vdm.pretrained.keymap import Entry, ForeignWeights
 from vdm.pretrained.loading import fill
 from vdm.pretrained.original_unet import (
@@ -36,13 +36,13 @@ class Known:
 
     Args:
         make: Builds it.
-        family: Whose names its weights have; None for those of LaVie.
+        family: Whose names its weights have.
         marks: Ends of keys that no other network has all of.
         lacks: Ends of keys that it has none of.
     """
 
     make: Make
-    family: OriginalFamily | None
+    family: OriginalFamily | Family
     marks: tuple[str, ...]
     lacks: tuple[str, ...] = ()
 
@@ -60,8 +60,11 @@ KNOWN = {
         ("to_k_ip.weight",),
     ),
     "modelscope": Known(presets.modelscope, MODELSCOPE_ORIGINAL, ("input_blocks.0.1.norm.weight",)),
-    "lavie": Known(presets.lavie, None, (GUEST, BIAS)),
-    "lavie_interpolation": Known(presets.lavie_interpolation, None, (GUEST,), (BIAS,)),
+    "lavie": Known(presets.lavie, LAVIE, (GUEST, BIAS)),
+    "lavie_interpolation": Known(presets.lavie_interpolation, LAVIE, (GUEST,), (BIAS,)),
+    "lavie_upscale": Known(
+        presets.lavie_upscale, LAVIE_UPSCALE, ("attn_temporal.to_q.weight", "shift_conv.weight")
+    ),
 }
 
 
@@ -129,8 +132,8 @@ def build_network(
     known = KNOWN[kind]
     with torch.device("meta"):
         network = (make or known.make)()
-    if known.family is None:
-        places: list[Entry] = entries(network, LAVIE)
+    if isinstance(known.family, Family):
+        places: list[Entry] = entries(network, known.family)
     else:
         places = original_entries(network, known.family, theirs)
     fill(network, ForeignWeights(theirs, places, tables(theirs), str(path)), str(path))
