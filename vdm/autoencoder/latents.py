@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -52,6 +55,61 @@ class LatentNormalizer(nn.Module):
     @staticmethod
     def _per_channel(values: Tensor, like: Tensor) -> Tensor:
         return expand_as(values.to(like.dtype), like.transpose(0, 1)).transpose(0, 1)
+
+
+class LatentScale(ABC):
+    """What published raw latents are put through before a network sees them."""
+
+    @abstractmethod
+    def normalize(self, raw: Latents) -> Latents:
+        """Raw latents to about unit variance."""
+
+    @abstractmethod
+    def denormalize(self, latents: Latents) -> Latents:
+        """The inverse of :meth:`normalize`."""
+
+    def normalize_given(self, raw: Latents) -> Latents:
+        """Raw latents of given frames, as a network sees them."""
+        return self.normalize(raw)
+
+
+@dataclass(frozen=True)
+class Factor(LatentScale):
+    """One number.
+
+    Args:
+        factor: What raw latents are multiplied by.
+        is_inverse_for_given: Whether those of given frames are divided by it instead.
+    """
+
+    factor: float
+    is_inverse_for_given: bool = False
+
+    def normalize(self, raw: Latents) -> Latents:
+        """Multiply."""
+        return raw * self.factor
+
+    def denormalize(self, latents: Latents) -> Latents:
+        """Divide."""
+        return latents / self.factor
+
+    def normalize_given(self, raw: Latents) -> Latents:
+        """Divide, or multiply."""
+        return raw / self.factor if self.is_inverse_for_given else self.normalize(raw)
+
+
+def draw(mean: Latents, logvar: Latents, generator: torch.Generator | None) -> Latents:
+    """Draw from the posterior.
+
+    Args:
+        mean: Of raw latents.
+        logvar: Logarithm of their variance.
+        generator: Where noise comes from. It is made there in float32 and then moved, so a
+            generator on the CPU draws the same for every device and precision.
+    """
+    device = mean.device if generator is None else generator.device
+    eps = torch.randn(mean.shape, generator=generator, dtype=torch.float32, device=device)
+    return mean + torch.exp(0.5 * logvar) * eps.to(mean)
 
 
 class LatentStatistics:

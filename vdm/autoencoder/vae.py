@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vdm.autoencoder.latents import LatentNormalizer, check_video
+from vdm.autoencoder.latents import LatentNormalizer, check_video, draw
 from vdm.autoencoder.vae_blocks import CausalStack, ChannelNorm, ResBlock
 from vdm.layers.conv import CausalConv3d, StreamState, depth_to_space, space_to_depth
 from vdm.layers.resample import Downsample, Upsample
@@ -172,10 +172,7 @@ class VideoVAE(nn.Module):
         moments = [self.encode_chunk(chunk, state) for chunk in video.split(sizes, dim=2)]
         raw = torch.cat([mean for mean, _ in moments], dim=2)
         if sample:
-            logvar = torch.cat([logvar for _, logvar in moments], dim=2)
-            device = raw.device if generator is None else generator.device
-            eps = torch.randn(raw.shape, generator=generator, dtype=torch.float32, device=device)
-            raw = raw + torch.exp(0.5 * logvar) * eps.to(raw)
+            raw = draw(raw, torch.cat([logvar for _, logvar in moments], dim=2), generator)
         return self.latents.normalize(raw)
 
     def decode(

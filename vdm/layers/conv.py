@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 Volume = Float[Tensor, "b _ _ _ _"]
+
+SMALL = 20_480
+"""Rows of pixels over samples, channels and frames, up to which PyTorch is slow on CPUs."""
 
 
 class StreamState:
@@ -99,7 +104,7 @@ class CausalConv3d(nn.Conv3d):
             return super().forward(x)
         past: Tensor | None
         if state is None or not state.has_started(self):
-            past = x[:, :, :1].expand(-1, -1, kt - 1, -1, -1)
+            past = self.before(x)
         else:
             past = state.recall(self)
         if state is not None:
@@ -110,6 +115,60 @@ class CausalConv3d(nn.Conv3d):
             # The kept frames are copied, so that a state does not hold the whole chunk in memory.
             state.remember(self, joined[:, :, -keep:].clone() if keep else None)
         return super().forward(joined)
+
+    def before(self, x: Volume) -> Volume:
+        """What is before the first frame of a clip."""
+        return x[:, :, :1].expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
+
+    def in_room(self, room: Volume, state: StreamState) -> Volume:
+        """Convolve frames where they lie, without stride and without gradients.
+
+        A frame's output depends on no later frame, so from the last to the first each may take the
+        place of its input: no second copy of a chunk is made.
+
+        Args:
+            room: As many frames as the kernel looks back, whatever they hold, then the next chunk;
+                overwritten.
+            state: The past of the clip, advanced by this call.
+
+        Returns:
+            As many frames as before, whatever they hold, then the result: the same memory if there
+            are as many channels.
+        """
+        back = self.kernel_size[0] - 1
+        known = state.has_started(self)
+        room[:, :, :back] = state.recall(self) if known else self.before(room[:, :, back:])
+        state.remember(self, room[:, :, -back:].clone())
+        out = room
+        if self.in_channels != self.out_channels:
+            out = empty_room(room[:, :, back:], back, self.out_channels)
+        b, c, _, h, _ = room.shape
+        num_frames = room.shape[2] - back
+        at_a_time = max(1, SMALL // (b * c * h) + 1 - back)
+        count = max(1, num_frames // at_a_time)
+        stops = [num_frames * part // count for part in range(count, -1, -1)]
+        for stop, start in pairwise(stops):
+            out[:, :, back + start : back + stop] = super().forward(room[:, :, start : back + stop])
+        return out
+
+
+class CausalConv3dFromZero(CausalConv3d):
+    """Before the first frame there are zeros."""
+
+    def before(self, x: Volume) -> Volume:
+        """What is before the first frame of a clip."""
+        return torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
+
+
+def empty_room(like: Volume, num_frames: int, num_channels: int | None = None) -> Volume:
+    """Memory for a chunk and some frames before it, channels last."""
+    b, c, t, h, w = like.shape
+    return torch.empty(
+        (b, num_channels or c, num_frames + t, h, w),
+        dtype=like.dtype,
+        device=like.device,
+        memory_format=torch.channels_last_3d,
+    )
 
 
 def _check_chunk(num_frames: int, stride: int, is_first: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.joint_dit import JointDiT
 from vdm.models.unet3d import UNet3D
@@ -116,7 +117,7 @@ def export(
         return save_unet(parts, folder, dtype)
     if layout == "diffusers" and isinstance(parts, JointDiT):
         return save_dit(parts, folder, dtype)
-    if layout == "diffusers" and isinstance(parts, ImageVAE):
+    if layout == "diffusers" and isinstance(parts, ImageVAE | CausalVAE):
         return save_vae(parts, folder, dtype)
     if isinstance(parts, nn.Module):
         module, parts = parts, Parts(name=type(parts).__name__)

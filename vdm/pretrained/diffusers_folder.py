@@ -11,10 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.conditioning.clip_image import ClipImageEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder, read_tokenizer
 from vdm.models.unet3d import UNet3D
+from vdm.pretrained.diffusers_causal_vae import (
+    FAMILIES,
+    causal_vae_entries,
+    causal_vae_from_config,
+    config_from_causal_vae,
+)
 from vdm.pretrained.diffusers_files import (
     CONFIG,
     STEMS,
@@ -107,8 +114,8 @@ def save_unet(
     return save_component(network, config, entries(network, family), Path(folder), dtype)
 
 
-def load_vae(folder: str | Path, variant: str | None = None) -> ImageVAE:
-    """An image VAE from a component folder, in eval mode; its weights are as stored.
+def load_vae(folder: str | Path, variant: str | None = None) -> ImageVAE | CausalVAE:
+    """A VAE from a component folder, in eval mode; its weights are as stored.
 
     Args:
         folder: Holds ``config.json`` and the weights.
@@ -119,19 +126,26 @@ def load_vae(folder: str | Path, variant: str | None = None) -> ImageVAE:
         ValueError: If a setting, a key, a shape or a value is not as it has to be.
     """
     folder = Path(folder)
+    config, found, where = read_config(folder), open_weights(folder, variant), str(folder)
+    if config.get("_class_name") in FAMILIES:
+        with torch.device("meta"):
+            causal = causal_vae_from_config(config, str(folder / CONFIG))
+        fill(causal, ForeignWeights(found, causal_vae_entries(causal), where=where), where)
+        return causal
     with torch.device("meta"):
-        vae = vae_from_config(read_config(folder), str(folder / CONFIG))
-    found, where = open_weights(folder, variant), str(folder)
+        vae = vae_from_config(config, str(folder / CONFIG))
     weights = {name: found[key] for key, name in modern_names(found).items()}
     fill(vae, ForeignWeights(weights, vae_entries(vae), where=where), where)
     return vae
 
 
-def save_vae(vae: ImageVAE, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+def save_vae(
+    vae: ImageVAE | CausalVAE, folder: str | Path, dtype: torch.dtype | None = None
+) -> Path:
     """The inverse of :func:`load_vae`: a component folder that diffusers itself loads.
 
     Args:
-        vae: An image VAE.
+        vae: An image VAE or a causal one.
         folder: Made if need be.
         dtype: Store floating-point weights in this type; as they are if None.
 
@@ -141,6 +155,9 @@ def save_vae(vae: ImageVAE, folder: str | Path, dtype: torch.dtype | None = None
     Raises:
         ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
     """
+    if isinstance(vae, CausalVAE):
+        config, places = config_from_causal_vae(vae), causal_vae_entries(vae)
+        return save_component(vae, config, places, Path(folder), dtype)
     return save_component(vae, config_from_vae(vae), vae_entries(vae), Path(folder), dtype)
 
 

@@ -1,0 +1,136 @@
+"""diffusers' causal VAEs are ours: same latents, same frames, same weights there and back."""
+
+import json
+from functools import cache
+
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+
+from tests.models.unet3d_oracles import reference, relative_error
+from vdm.pipelines.plan import MemoryMeter
+from vdm.pretrained import export, load_autoencoder
+from vdm.pretrained.diffusers_causal_vae import causal_vae_entries, causal_vae_from_config
+from vdm.pretrained.keymap import to_foreign
+
+B = 2
+COGVIDEOX = {
+    "block_out_channels": (12, 16, 16, 20),
+    "layers_per_block": 1,
+    "latent_channels": 5,
+    "norm_num_groups": 4,
+    "scaling_factor": 0.7,
+}
+TINY = {"CogVideoX": (AutoencoderKLCogVideoX, COGVIDEOX)}
+FULL = {
+    "CogVideoX": (AutoencoderKLCogVideoX, {}, 215_583_907, 436),
+}
+FRAMES = {"CogVideoX": [1, 5, 9, 17, 21]}
+"""Of clips that are encoded."""
+LATENT_FRAMES = {"CogVideoX": [1, 2, 3, 4, 7]}
+
+
+@cache
+def pair(system, folder):
+    """A reference and what was read from its folder."""
+    cls, config = TINY[system]
+    theirs = reference(cls, 1.0, **config)
+    theirs.save_pretrained(folder)
+    return load_autoencoder(folder), theirs
+
+
+@pytest.fixture(scope="module", params=TINY)
+def system(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def both(system, tmp_path_factory):
+    return pair(system, tmp_path_factory.mktemp(system))
+
+
+def counts(table):
+    return [(name, count) for name, found in table.items() for count in found]
+
+
+@pytest.mark.parametrize(("name", "num_frames"), counts(FRAMES))
+@torch.no_grad()
+def test_encoders_agree(name, num_frames, tmp_path_factory):
+    ours, theirs = pair(name, tmp_path_factory.getbasetemp() / name)
+    _, sh, sw = ours.strides
+    video = torch.rand(B, 3, num_frames, 3 * sh, 5 * sw) * 2 - 1
+    posterior = theirs.encode(video).latent_dist
+    mean, logvar = ours.encode_moments(video)
+    assert relative_error(mean, posterior.mean) < 2e-5
+    assert relative_error(logvar, posterior.logvar) < 2e-5
+
+
+@pytest.mark.parametrize(("name", "num_frames"), counts(LATENT_FRAMES))
+@torch.no_grad()
+def test_decoders_agree(name, num_frames, tmp_path_factory):
+    ours, theirs = pair(name, tmp_path_factory.getbasetemp() / name)
+    raw = torch.randn(B, ours.latent_channels, num_frames, 3, 5)
+    decoded = ours.decode(ours.scale.normalize(raw))
+    assert relative_error(decoded, theirs.decode(raw).sample) < 2e-5
+
+
+def test_weights_there_and_back_are_the_same(both, tmp_path):
+    ours, theirs = both
+    export(ours, tmp_path)
+    again, told = type(theirs).from_pretrained(tmp_path, output_loading_info=True)
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
+    state = theirs.state_dict()
+    assert state.keys() == again.state_dict().keys()
+    assert all(torch.equal(value, state[key]) for key, value in again.state_dict().items())
+    settings = [json.loads(each.to_json_string()) for each in (again, theirs)]
+    for each in settings:
+        each.pop("_name_or_path", None)
+    assert settings[0] == settings[1]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_full_sizes_have_the_same_keys_and_shapes(name):
+    cls, config, count, num_keys = FULL[name]
+    with torch.device("meta"):
+        theirs = cls(**config)
+        ours = causal_vae_from_config({**theirs.config, "_class_name": cls.__name__})
+        found = to_foreign(ours.state_dict(), causal_vae_entries(ours))
+    shapes = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in found.items()} == shapes
+    assert sum(parameter.numel() for parameter in ours.parameters()) == count
+    assert len(found) == num_keys
+
+
+@pytest.mark.parametrize("name", FULL)
+@torch.no_grad()
+def test_decoding_takes_half_the_memory_of_the_reference(name):
+    cls, config, *_ = FULL[name]
+    with torch.device("meta"):
+        theirs = cls(**config).eval()
+        ours = causal_vae_from_config({**theirs.config, "_class_name": cls.__name__})
+        latents = torch.empty(1, ours.latent_channels, 5, 30, 44)
+    peaks = []
+    for vae in (ours, theirs):
+        with MemoryMeter([*vae.parameters(), latents]) as meter:
+            vae.decode(latents)
+        peaks.append(meter.peak)
+    assert peaks[0] <= 0.5 * peaks[1]
+
+
+REFUSED = {
+    "CogVideoX": [
+        ({"act_fn": "relu"}, "got act_fn='relu', expected 'silu'"),
+        ({"use_quant_conv": True}, "got use_quant_conv=True, expected False"),
+        ({"temporal_compression_ratio": 3}, "got temporal_compression_ratio=3, expected a power"),
+        ({"norm_eps": 1e-5}, "got norm_eps=1e-05, expected 1e-06"),
+        ({"strength": 3}, "got strength=3, which nothing reads"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "found"), counts(REFUSED))
+def test_settings_that_ours_cannot_have_are_refused(name, found):
+    (change, message), (cls, config) = found, TINY[name]
+    with pytest.raises(ValueError, match=message):
+        causal_vae_from_config({"_class_name": cls.__name__, **config, **change})
