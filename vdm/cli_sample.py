@@ -21,7 +21,15 @@ LOADING = ("dtype", "device", "motion", "profile", "offload", "quantize", "compi
 """Flags that go to ``vdm.load``; all others go to the generator."""
 STREAMING = ("chunk", "context_time")
 """Flags that only a stream knows."""
-WHOLE = ("mask", "strength", "noise", "decode_frames", "motion_bucket", "noise_aug")
+WHOLE = (
+    "mask",
+    "strength",
+    "dynamic_guidance",
+    "noise",
+    "decode_frames",
+    "motion_bucket",
+    "noise_aug",
+)
 """Flags that only a clip made at once knows."""
 
 
@@ -95,6 +103,12 @@ def _add_sampling(group: Any) -> None:
         type=number_or_pair,
         metavar="S|FIRST,LAST",
         help="1 is no guidance; two numbers are a ramp over the frames",
+    )
+    group.add_argument(
+        "--dynamic-guidance",
+        action="store_const",
+        const=True,
+        help="vary the scale over the steps, between 1 and 1 more than it is",
     )
     group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
     group.add_argument(

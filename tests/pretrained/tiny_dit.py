@@ -1,12 +1,22 @@
 """Tiny transformers of every published kind as diffusers builds them, and how they are called."""
 
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXImageToVideoPipeline,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
 from einops import rearrange
 
 from tests.models.unet3d_oracles import reference
+from tests.pretrained.tiny_t5 import make_text_encoder, make_tokenizer
 
 FRAMES_FIRST = "b c t h w -> b t c h w"
 
@@ -34,9 +44,10 @@ COGVIDEOX_KINDS = {
 }
 
 
-def make_cogvideox(kind, scale=1.0):
+def make_cogvideox(kind, scale=1.0, **more):
     """With every number drawn anew, the learned table of positions included."""
-    model = reference(CogVideoXTransformer3DModel, scale, **COGVIDEOX_KINDS[kind])
+    config = COGVIDEOX_KINDS[kind] | more
+    model = reference(CogVideoXTransformer3DModel, scale, **config)
     if kind == "5b-i2v":
         torch.nn.init.normal_(model.patch_embed.pos_embedding)
     return model
@@ -54,3 +65,33 @@ def call_cogvideox(model, x, steps, text, given=None):
     both = x if given is None else torch.cat((x, given), dim=1)
     out = model(rearrange(both, FRAMES_FIRST), text, steps, **told).sample
     return rearrange(out, FRAMES_FIRST)
+
+
+SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
+VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "latent_channels": 4}
+LONG_TEXT = {"sample_height": 4, "sample_width": 6, "max_text_seq_length": 226}
+COGVIDEOX_SIZE = (32, 48)
+"""Height and width of the clips of tiny pipelines, in pixels."""
+
+
+def cogvideox_pipeline(kind):
+    """A whole model, for clips of 32 x 48 pixels if it is bound to a size."""
+    is_new = kind.startswith("1.5")
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = make_tokenizer(Path(folder))
+    more = {} if is_new else LONG_TEXT
+    transformer = make_cogvideox(kind, 0.7, **more)
+    factor = {"scaling_factor": 0.7, "invert_scale_latents": is_new}
+    vae = reference(AutoencoderKLCogVideoX, 0.7, **VAE, norm_num_groups=2, **factor)
+    made = CogVideoXDDIMScheduler if kind == "2b" else CogVideoXDPMScheduler
+    scheduler = made(**SCHEDULER, snr_shift_scale=3.0 if kind == "2b" else 1.0)
+    pipeline = CogVideoXImageToVideoPipeline if kind.endswith("i2v") else CogVideoXPipeline
+    return pipeline(tokenizer, make_text_encoder(tokenizer), vae, transformer, scheduler)

@@ -1,4 +1,4 @@
-"""A picture that a clip is to move from, as models of the Stable Video Diffusion kind are told."""
+"""A picture that a clip is to move from, and how networks are told of it."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ class Picture:
     noise_aug: float = 0.02
     motion_bucket: float = 127.0
     fps_offset: float = -1.0
+
+
+@dataclass(frozen=True)
+class FirstFrame:
+    """The picture is the first frame: its latents stand beside the noise of the first latent frame.
+
+    Beside all others there are zeros. The latents are drawn from what the autoencoder says of the
+    picture, and guidance leads away from no picture.
+
+    Source:
+        Yang et al. 2024, "CogVideoX", arXiv:2408.06072, sec. 3.5, and its released pipeline.
+    """
+
+
+PictureRule = Picture | FirstFrame

@@ -397,6 +397,7 @@ def cogvideox_sde(
     x: Tensor,
     times: Grid,
     *,
+    num_steps: int | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -410,6 +411,7 @@ def cogvideox_sde(
         schedule: The noise schedule.
         x: Noise at ``times[0]``.
         times: Decreasing times.
+        num_steps: Steps of the whole grid, where ``times`` is its end.
         noise: Draws noise.
         callback: Told of every step.
 
@@ -424,7 +426,7 @@ def cogvideox_sde(
             draw(frames_first)  # of a first-order step that is then not taken
         return draw(frames_first).transpose(1, 2)
 
-    next_times = constant_stride(times, ends_clean=float(times[-1]) == 0)
+    next_times = constant_stride(times, ends_clean=float(times[-1]) == 0, num_steps=num_steps)
     return dpmpp_2m_sde(
         denoise, schedule, x, times, next_times=next_times, noise=published, callback=callback
     )

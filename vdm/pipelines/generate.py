@@ -6,14 +6,15 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.conditioning.picture import Picture
-from vdm.conditioning.text import read_by
+from vdm.conditioning.picture import PictureRule
+from vdm.conditioning.text import TextStates, read_by
 from vdm.diffusion import guidance, samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
 from vdm.pipelines import inputs
@@ -126,7 +127,8 @@ class Generator:
     def geometry(self) -> Geometry:
         """Which sizes the model can make."""
         strides = getattr(self.autoencoder, "strides", (1, 1, 1))
-        return Geometry(strides, getattr(self.network, "patch_size", (1, 1, 1)))
+        patch_size = getattr(self.network, "patch_size", (1, 1, 1))
+        return Geometry(strides, patch_size, self.parts.defaults.pads_frames)
 
     @torch.no_grad()
     def __call__(
@@ -145,6 +147,7 @@ class Generator:
         width: int | None = None,
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
+        dynamic_guidance: bool | None = None,
         sampler: str | None = None,
         strength: float | None = None,
         seed: inputs.Seed | None = None,
@@ -173,6 +176,7 @@ class Generator:
             width: Pixels.
             steps: Sampling steps.
             guidance_scale: 1 is no guidance; a pair is a ramp from the first to the last frame.
+            dynamic_guidance: Vary the scale over the steps, between 1 and 1 more than it is.
             sampler: Name of a function of ``vdm.diffusion.samplers``.
             strength: Start from ``video`` with the noise of the last ``strength * steps`` steps,
                 and take these alone: more than 0, which changes nothing, and at most 1.
@@ -202,14 +206,18 @@ class Generator:
         if start is not None and seconds is None:
             num_frames = start.shape[2]
         grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
-        geometry.check_frames(grid)
+        (geometry if start is None else replace(geometry, pads_frames=False)).check_frames(grid)
         scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
+        if dynamic_guidance is None:
+            dynamic_guidance = defaults.dynamic_guidance
+        if dynamic_guidance and isinstance(scale, tuple):
+            raise ValueError(f"got dynamic_guidance and the ramp {scale}, expected one number")
         sampler = defaults.sampler if sampler is None else sampler
         sample = named(samplers, sampler, "sampler")
         self._warn_outside(grid, height, width)
 
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
-        moves_picture = isinstance(self.parts.given, Picture)
+        moves_picture = isinstance(self.parts.given, PictureRule)
         given, kept = None, video if start is None or mask is not None else None
         if moves_picture:
             refuse_frames(self.parts.name, kept, mask, raw)
@@ -231,15 +239,15 @@ class Generator:
         told = {} if moves_picture else self._told(raw, exact, grid, seeds)
         eps = None if noise is None else inputs.check_noise(noise, shape, batch)
         stream, times = SampleNoise(seeds), self._times(steps)[first:]
+        shown = hidden = told
+        if moves_picture:
+            shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw, stream)
         if start is not None:
             x = noisy_start(self, start, stream, eps, float(times[0]))
         else:
-            x = stream.draw(shape) if eps is None else eps
+            x = self._draw(stream, shape) if eps is None else eps
             x = x.to(self.device, torch.float32) * self.schedule.prior_std(float(times[0]))
 
-        shown = hidden = told
-        if moves_picture:
-            shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw)
         wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
         positive = self._conditioning(wanted, raw, shown, batch)
         negative = None
@@ -251,9 +259,10 @@ class Generator:
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
         tell: dict[str, Any] = {"noise": stream, **whole}
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
-            denoise = keep_given(self._denoise(positive, negative, scale), exact, self.parts.given)
+            guided = self._denoise(positive, negative, scale, times if dynamic_guidance else None)
+            denoise = keep_given(guided, exact, self.parts.given)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
-        latents = put_back(latents, exact, self.parts.given)
+        latents = put_back(latents, exact, self.parts.given)[:, :, -grid.num_latent_frames :]
         if output == "latents":
             return latents
         asked = {
@@ -262,6 +271,7 @@ class Generator:
             "seed": seeds,
             "steps": steps,
             "guidance_scale": scale,
+            "dynamic_guidance": dynamic_guidance,
             "sampler": sampler,
             "strength": strength,
             "given": "image" if image is not None else "video" if video is not None else "nothing",
@@ -296,10 +306,24 @@ class Generator:
         """The network in its own precision, everything around it in float32."""
         return self.network(x.to(self.dtype), c_noise, cond).float()
 
+    def _draw(self, stream: SampleNoise, shape: tuple[int, int, int, int]) -> Tensor:
+        """Noise for every sample, drawn in the published order."""
+        c, t, h, w = shape
+        if self.parts.defaults.frames_first:
+            return stream.draw((t, c, h, w)).transpose(1, 2)
+        return stream.draw(shape)
+
     def _denoise(
-        self, positive: Conditioning, negative: Conditioning | None, scale: Scale
+        self,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        scale: Scale,
+        dynamic_times: Tensor | None = None,
     ) -> Denoise:
-        """Network, schedule, target and guidance as one function ``(xt, t) -> x0``."""
+        """Network, schedule, target and guidance as one function ``(xt, t) -> x0``.
+
+        Guidance is dynamic where it is told the grid of times.
+        """
         denoiser = Denoiser(
             self._call_network, self.schedule, self.target, self.parts.preconditioning
         )
@@ -309,6 +333,8 @@ class Generator:
         unwanted = denoiser.bind(negative)
         if isinstance(scale, tuple):
             return guidance.frame_ramp(wanted, unwanted, *scale)
+        if dynamic_times is not None:
+            return guidance.dynamic_cosine(wanted, unwanted, scale, dynamic_times)
         return guidance.classifier_free(wanted, unwanted, scale)
 
     def _told(
@@ -351,7 +377,7 @@ class Generator:
         """The text fields of the conditioning."""
         if isinstance(prompt, Tensor):
             mask = torch.ones(prompt.shape[:2], device=prompt.device)
-            return {"text": prompt, "text_mask": mask}
+            return read_by(self.network, TextStates(prompt, mask, None))
         if self.text_encoder is None:
             if prompt:
                 raise ValueError(f"model {self.parts.name!r} takes no prompt, got {prompt!r}")
@@ -402,7 +428,7 @@ class Generator:
     def _latent_shape(self, grid: TimeGrid, height: int, width: int) -> tuple[int, int, int, int]:
         _, sh, sw = self.geometry.strides
         channels = self.network.in_channels
-        return channels, grid.num_latent_frames, height // sh, width // sw
+        return channels, self.geometry.num_latent_frames(grid), height // sh, width // sw
 
     def _times(self, steps: int) -> Tensor:
         """The published time grid with this many steps."""

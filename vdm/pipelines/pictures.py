@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vdm.conditioning.picture import FirstFrame
 from vdm.pipelines.given import open_image, read_image
+from vdm.pipelines.inputs import repeat_to
 from vdm.utils.rng import SampleNoise, derive_seed
 from vdm.utils.time_grid import TimeGrid
 
@@ -25,17 +29,19 @@ def picture_fields(
     size: tuple[int, int],
     seeds: list[int],
     raw: Mapping[str, Tensor],
+    stream: SampleNoise,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What a network is told of a picture, and what it is told instead to be led away from.
 
     Args:
-        generator: A model whose ``given`` is a :class:`vdm.conditioning.picture.Picture`.
+        generator: A model whose ``given`` is one of the rules of :mod:`vdm.conditioning.picture`.
         image: One picture, or one per sample.
         grid: The clip's time axis.
         size: Height and width of the clip in pixels.
         seeds: One per sample, of the noise on the picture.
         raw: What the user says of single fields, which goes first: of ``noise_aug``, the standard
             deviation of the noise, as well.
+        stream: What is drawn for each sample before the noise that sampling starts from.
 
     Raises:
         ValueError: If there is no picture.
@@ -43,6 +49,10 @@ def picture_fields(
     if image is None:
         raise ValueError(f"got no image, model {generator.parts.name!r} needs one to move from")
     rule = generator.parts.given
+    if isinstance(rule, FirstFrame):
+        pixels = repeat_to(read_image(image, *size), len(seeds))
+        told = _first_frame(generator, pixels, generator.geometry.num_latent_frames(grid), stream)
+        return told | raw, told | raw
     pixels = read_image(image, *size)
     level = raw.get("noise_aug", torch.tensor([rule.noise_aug])).float()
     noise = SampleNoise([derive_seed(seed, "picture") for seed in seeds])
@@ -63,6 +73,23 @@ def picture_fields(
     }
     empty = {name: torch.zeros_like(told[name]) for name in ("image", "given")}
     return told, {**told, **empty}
+
+
+def _first_frame(
+    generator: Generator,
+    pixels: Float[Tensor, "b 3 h w"],
+    num_latent_frames: int,
+    stream: SampleNoise,
+) -> dict[str, Tensor]:
+    """Latents of a picture, and zeros behind them."""
+    with generator._working("autoencoder"):
+        autoencoder = generator.autoencoder
+        mean, logvar = autoencoder.encode_moments(
+            pixels[:, :, None].to(generator.device, generator.dtype)
+        )
+    raw = mean + torch.exp(0.5 * logvar) * stream.draw(mean.shape[1:]).to(mean)
+    latents = autoencoder.scale.normalize_given(raw)
+    return {"given": F.pad(latents, (0, 0, 0, 0, 0, num_latent_frames - latents.shape[2]))}
 
 
 def refuse_frames(name: str, video: Any, mask: Any, raw: Mapping[str, Tensor]) -> None:

@@ -22,10 +22,18 @@ class Geometry:
     Args:
         strides: Pixels per latent along (t, h, w).
         patch_size: Latents per token along (t, h, w).
+        pads_frames: Whether latent frames that do not fill whole tokens get more in front of them,
+            which are made with the others and then left out.
     """
 
     strides: tuple[int, int, int]
     patch_size: tuple[int, int, int]
+    pads_frames: bool = False
+
+    def num_latent_frames(self, grid: TimeGrid) -> int:
+        """Latent frames that are made for a clip, those in front of it included."""
+        patch = self.patch_size[0]
+        return -(-grid.num_latent_frames // patch) * patch
 
     def check_pixels(self, **sizes: int) -> None:
         """Refuse sizes that do not fill whole tokens.
@@ -51,7 +59,7 @@ class Geometry:
             ValueError: If so; it names the nearest number that does.
         """
         patch, have = self.patch_size[0], grid.num_latent_frames
-        if have % patch:
+        if have % patch and not self.pads_frames:
             latent = max(1, round(have / patch)) * patch
             nearest = 1 + (latent - 1) * grid.stride
             raise ValueError(

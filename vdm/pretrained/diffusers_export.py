@@ -11,7 +11,9 @@ from torch import nn
 
 from vdm.conditioning.clip_image import MEAN, STD, ClipImageEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder
+from vdm.models.joint_dit import JointDiT
 from vdm.models.unet3d import UNet3D
+from vdm.pretrained.diffusers_dit_pipeline import save_dit_pipeline
 from vdm.pretrained.diffusers_files import CONFIG
 from vdm.pretrained.diffusers_folder import VERSION, WEIGHTS, save_unet, save_vae
 from vdm.pretrained.diffusers_pipeline import ANIMATEDIFF, IMAGE, INDEX, MODELSCOPE, SVD
@@ -57,6 +59,8 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If diffusers has no class for a part of it.
     """
+    if isinstance(parts.network, JointDiT):
+        return save_dit_pipeline(parts, folder, dtype)
     if not isinstance(parts.network, UNet3D) or parts.autoencoder is None:
         kinds = ", ".join(type(part).__name__ for part in parts.modules.values())
         raise ValueError(f"diffusers has no class for {kinds}; expected layout='vdm'")

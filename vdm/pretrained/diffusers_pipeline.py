@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from vdm.conditioning.picture import Picture
+from vdm.pretrained.diffusers_dit_pipeline import DIT_PIPELINES, read_dit_pipeline
 from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import load_clip_image, load_clip_text, load_unet, load_vae
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
@@ -76,8 +77,11 @@ def read_pipeline(
     """
     index, where = read_config(folder, INDEX), folder / INDEX
     kind = str(index.get("_class_name"))
+    if kind in DIT_PIPELINES and motion is None:
+        return read_dit_pipeline(folder)
     if kind not in KINDS:
-        raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(KINDS)}")
+        known = ", ".join((*KINDS, *DIT_PIPELINES))
+        raise ValueError(f"{where}: got class {kind}, expected one of {known}")
     needed = READ | (PICTURES if kind == SVD else WORDS)
     parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
     if surplus := sorted(parts - READ - WORDS - PICTURES - set(UNREAD)):

@@ -35,6 +35,11 @@ class Defaults:
         time_grid_args: Its arguments besides the number of steps and the schedule.
         negative_prompt: What guidance leads away from.
         prompt_suffix: Words behind every prompt.
+        dynamic_guidance: Whether the scale varies over the steps, see
+            :func:`vdm.diffusion.guidance.dynamic_cosine`.
+        frames_first: Whether noise is drawn frame by frame, so that a seed gives what it gave where
+            the model was published; otherwise channel by channel.
+        pads_frames: Whether latent frames that do not fill whole tokens get more in front of them.
     """
 
     num_frames: int = 16
@@ -48,6 +53,9 @@ class Defaults:
     time_grid_args: dict[str, float] = field(default_factory=dict)
     negative_prompt: str = ""
     prompt_suffix: str = ""
+    dynamic_guidance: bool = False
+    frames_first: bool = False
+    pads_frames: bool = False
 
 
 @dataclass(frozen=True)
