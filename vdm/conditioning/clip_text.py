@@ -36,7 +36,8 @@ class ClipTextEncoder(nn.Module):
         pad_id: Number of the token that short texts are filled with; the tokenizer's own if None.
 
     Raises:
-        ValueError: If the tokenizer's files are not enough for one, or the settings make no encoder.
+        ValueError: If the tokenizer's files are not enough for one, or the settings make no
+            encoder.
 
     Source:
         Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
