@@ -102,3 +102,12 @@ def test_weights_of_a_score_that_cannot_be_used_are_said_in_one_line(
 def test_a_model_that_is_not_there_is_a_wrong_word(capsys):
     assert main(["evaluate", "no-such-model"]) == 2
     assert "no-such-model" in capsys.readouterr().err
+
+
+def test_published_figures_are_listed_without_a_model(capsys):
+    assert main(["evaluate", "--anchors"]) == 0
+    printed = capsys.readouterr().out
+    assert "StyleGAN-V" in printed
+    assert "1431" in printed
+    assert main(["evaluate"]) == 2
+    assert "got no MODEL, expected one, or --anchors alone" in capsys.readouterr().err

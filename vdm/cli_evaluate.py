@@ -6,6 +6,7 @@ from typing import Any
 
 from vdm.cli_parsing import (
     Parser,
+    WrongWords,
     choice,
     number_or_pair,
     positive,
@@ -31,7 +32,12 @@ def parser() -> Parser:
         description="Score a model, or a folder of lossless clips with their captions, beside "
         "floors, ceilings and baselines that must fail.",
     )
-    made.add_argument("model", metavar="MODEL|FOLDER", help="what to score")
+    made.add_argument("model", metavar="MODEL|FOLDER", nargs="?", help="what to score")
+    made.add_argument(
+        "--anchors",
+        action="store_true",
+        help="published figures: of the protocols that are scored, or all if no MODEL is named",
+    )
     made.add_argument(
         "--data",
         action="append",
@@ -91,6 +97,11 @@ def parser() -> Parser:
 def main(words: list[str]) -> None:
     """Score, print and save."""
     asked = parser().read(words)
+    if asked.model is None:
+        if not asked.anchors:
+            raise WrongWords("got no MODEL, expected one, or --anchors alone")
+        _print_anchors(None)
+        return
     from vdm.pipelines.evaluate import evaluate
 
     unset = vars(parser().read([asked.model]))
@@ -121,7 +132,9 @@ def main(words: list[str]) -> None:
     if asked.json:
         print(json.dumps(result.to_dict(), indent=1))
         return
-    _print(result)
+    protocols = _print(result)
+    if asked.anchors:
+        _print_anchors(protocols)
     print(f"scores: {saved}")
 
 
@@ -134,12 +147,34 @@ def _folder(model: str, result: Any) -> Path:
     return Path("outputs") / "evaluate" / f"{name}-{digest(dict(result.about))[:8]}"
 
 
-def _print(result: Any) -> None:
+def _console() -> Any:
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
+def _print_anchors(protocols: list[str] | None) -> None:
+    """Published figures of some protocols, or all."""
+    from rich.table import Table
+
+    from vdm.metrics.anchors import anchors_of, published
+
+    console = _console()
+    for protocol in protocols or ():
+        if not anchors_of(protocol):
+            console.print(f"no published figure of {protocol}", soft_wrap=True, highlight=False)
+    groups = published() if protocols is None else [g for p in protocols for g in anchors_of(p)]
+    for group in groups:
+        table = Table("model", group.metric, title=group.title, caption=group.note)
+        for model, value in group.rows.items():
+            table.add_row(model, f"{value:g}")
+        console.print(table)
+
+
+def _print(result: Any) -> list[str]:
+    """Print the scores; returns their protocols."""
+    console = _console()
     for table in result.tables():
         console.print(table)
     for data, gap in result.gaps.items():
@@ -161,3 +196,4 @@ def _print(result: Any) -> None:
     }
     for protocol in sorted(protocols):
         console.print(f"protocol {protocol}", soft_wrap=True, highlight=False, markup=False)
+    return sorted(protocols)
