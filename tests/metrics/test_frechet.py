@@ -11,7 +11,6 @@ from vdm.metrics.frechet import (
     frechet_interval,
     frechet_score,
     gaussian_distance,
-    squared_mmd,
 )
 from vdm.metrics.score import Protocol, resample_indices
 
@@ -153,26 +152,6 @@ def test_the_score_carries_interval_floor_and_rank():
         frechet_score(x, y, protocol, z[:20], num_resamples=2)
 
 
-@pytest.mark.parametrize("kernel", ["kid", "jedi"])
-def test_the_squared_mmd_is_unbiased_at_any_n(kernel):
-    same = [squared_mmd(sample(12, 6, 2 * k), sample(9, 6, 2 * k + 1), kernel) for k in range(300)]
-    error = np.std(same) / np.sqrt(len(same))
-    assert abs(np.mean(same)) < 3 * error
-    assert squared_mmd(sample(60, 6, 0), sample(60, 6, 1, shift=1), kernel) > 10 * np.std(same) / 4
-
-
-def test_the_squared_mmd_agrees_with_its_definition():
-    x, y = sample(4, 3, 0), sample(5, 3, 1)
-
-    def k(a: np.ndarray, b: np.ndarray) -> float:
-        return (float(a.astype(np.float64) @ b.astype(np.float64)) / 3 + 1) ** 3
-
-    xx = np.mean([k(x[i], x[j]) for i in range(4) for j in range(4) if i != j])
-    yy = np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
-    xy = np.mean([k(a, b) for a in x for b in y])
-    assert squared_mmd(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-9)
-
-
 def test_bad_features_are_refused():
     x = sample(10, 3, 0)
     with pytest.raises((TypeError, ValueError)):
@@ -200,7 +179,3 @@ def test_bad_features_are_refused():
         frechet_distance_inf(x[:7], x)
     with pytest.raises(ValueError, match="at least 6 and 5"):
         frechet_distance_inf(x, x, num_sizes=5)
-    with pytest.raises(ValueError, match="at least 2"):
-        squared_mmd(x[:1], x)
-    with pytest.raises((TypeError, ValueError)):
-        squared_mmd(x, x, kernel="rbf")

@@ -383,8 +383,13 @@ def test_what_is_no_folder_of_scorable_clips_is_refused(tmp_path: Path):
 
 def test_fvd_is_scored_like_the_other_distances(tmp_path: Path):
     options = {"n": 2, "num_objects": (1,), "num_resamples": 2, "baselines": False}
-    result = evaluate(Perfect(), "test-iid", "fvd", **options)
-    (score,) = result.scores[IID]["generated"].values()
+    result = evaluate(Perfect(), "test-iid", ("fvd", "fvd/ddof0", "kvd"), **options)
+    named = result.scores[IID]["generated"]
+    score, biased = named["fvd"], named["fvd/ddof0"]
+    assert biased.protocol.endswith("/n2/ddof0/r1")
+    assert biased.value < score.value
+    assert named["kvd"].protocol.startswith("kvd/i3d-k400@af5c50f0/16f@8/")
+    assert set(named) == {"fvd", "fvd/ddof0", "kvd"}
     head, *_, rest = score.protocol.partition("/16f")
     assert head == "fvd/i3d-k400@af5c50f0"
     assert rest.startswith("@8/64/native+224x224-bilinear/moving-shapes-1/")

@@ -1,4 +1,4 @@
-"""How far apart two sets of features are: Frechet distance, its unbiased limit, unbiased MMD.
+"""How far apart two sets of features are: Frechet distance and its unbiased limit.
 
 Nothing here knows where features come from; every Frechet metric (video, image, motion) ends in
 this file.
@@ -7,7 +7,6 @@ this file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -118,7 +117,7 @@ def check_features(features: Features) -> Features:
     return features
 
 
-def _check_sets(
+def check_sets(
     first: Float[np.ndarray, "n1 d1"], second: Float[np.ndarray, "n2 d2"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two sets that can be compared, in float64."""
@@ -244,7 +243,7 @@ def frechet_distance_inf(
         Chong and Forsyth 2020, "Effectively Unbiased FID and Inception Score", arXiv:1911.07023,
         section 4.
     """
-    first, second = _check_sets(first, second)
+    first, second = check_sets(first, second)
     n_max = min(len(first), len(second))
     if n_max < 8:
         raise ValueError(f"got {n_max} samples, expected at least 8")
@@ -290,7 +289,7 @@ def frechet_interval(
     Raises:
         ValueError: If the feature lengths differ or a set has fewer than two samples.
     """
-    first, second = _check_sets(first, second)
+    first, second = check_sets(first, second)
     value = _distance(first, second, ddof)
     rows1 = resample_indices(len(first), num_resamples, 2 * seed)
     rows2 = resample_indices(len(second), num_resamples, 2 * seed + 1)
@@ -308,6 +307,7 @@ def frechet_score(
     more_real: Float[np.ndarray, "_ d"] | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    ddof: int = 1,
 ) -> Score:
     """The Frechet distance between features of clips, with interval and floor.
 
@@ -318,6 +318,7 @@ def frechet_score(
         more_real: Features of as many other real clips; their distance to ``real`` is the floor.
         num_resamples: Bootstrap resamples for the interval.
         seed: Seed of the resampling.
+        ddof: As in :func:`frechet_distance`.
 
     Raises:
         ValueError: If a set has fewer than 2 clips, or the second real set is not as large as the
@@ -325,46 +326,13 @@ def frechet_score(
     """
     if more_real is not None and len(more_real) != len(generated):
         raise ValueError(f"got {len(more_real)} clips for the floor, expected {len(generated)}")
-    x, y = _check_sets(real, generated)
+    x, y = check_sets(real, generated)
     return Score(
-        _distance(x, y),
+        _distance(x, y, ddof),
         protocol.id,
         len(real),
         len(generated),
-        frechet_interval(real, generated, num_resamples, seed),
-        floor=None if more_real is None else _distance(*_check_sets(real, more_real)),
+        frechet_interval(real, generated, num_resamples, seed, ddof),
+        floor=None if more_real is None else _distance(*check_sets(real, more_real), ddof),
         rank_deficient=min(len(x), len(y)) <= x.shape[1],
     )
-
-
-def squared_mmd(
-    first: Float[np.ndarray, "n1 d"],
-    second: Float[np.ndarray, "n2 d"],
-    kernel: Literal["kid", "jedi"] = "kid",
-) -> float:
-    """Unbiased squared maximum mean discrepancy; may be slightly negative.
-
-    Args:
-        first: Features of one set.
-        second: Features of the other.
-        kernel: ``kid``: ``(x.y / d + 1)^3``; ``jedi``: ``(x.y / d)^2``, the result times 100.
-
-    Raises:
-        ValueError: If a set has fewer than two samples, lengths differ or the kernel is unknown.
-
-    Source:
-        Gretton et al. 2012, "A Kernel Two-Sample Test", eq. 3; kernels of Binkowski et al. 2018,
-        arXiv:1801.01401, section 4.1, and of Luo et al. 2024, arXiv:2410.05203.
-    """
-    x, y = _check_sets(first, second)
-    if kernel not in ("kid", "jedi"):
-        raise ValueError(f"got kernel {kernel!r}, expected 'kid' or 'jedi'")
-
-    def k(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        product = a @ b.T / a.shape[1]
-        return (product + 1) ** 3 if kernel == "kid" else 100 * product**2
-
-    def off_diagonal_mean(gram: np.ndarray) -> float:
-        return (gram.sum() - np.trace(gram)) / (len(gram) * (len(gram) - 1))
-
-    return float(off_diagonal_mean(k(x, x)) + off_diagonal_mean(k(y, y)) - 2 * k(x, y).mean())

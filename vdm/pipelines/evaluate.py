@@ -97,7 +97,8 @@ def evaluate(
         data: Splits of the world, or folders of real video; ``test-iid`` and ``test-comp`` if None
             (for a folder of clips, scenes of the world that show their captions).
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
-            ``fvd``, ``jitter``; if None the first, and the second where there is an autoencoder.
+            ``fvd``, ``fvd/ddof0`` (covariances divided by n, as most published figures),
+            ``kvd``, ``jitter``; if None the first, and the second where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -193,7 +194,7 @@ def _extractors(
         made["flow"] = partial(motion_features, estimator=FlowEstimator())
     if "fd/transnet" in protocols:
         made["transnet"] = partial(transnet_features, network=load_transnet(weights["transnet"]))
-    if "fvd" in protocols:
+    if any(MEASURED[name] == "i3d" for name in protocols):
         made["i3d"] = partial(i3d_features, network=load_i3d(weights["i3d"]))
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from vdm.metrics.captions import (
     swapped,
 )
 from vdm.metrics.frechet import frechet_distance_inf, frechet_score
+from vdm.metrics.mmd import Kernel, mmd_score
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
 from vdm.metrics.temporal import Jitter, mean_jitter
@@ -41,14 +43,16 @@ MIN_FOR_LIMIT = 8
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """A Frechet distance between features of the model's clips and of real ones.
+    """A distance between features of the model's clips and of real ones.
 
     Args:
         name: What it is called.
         measured: Under which name records keep the features.
         metric: What protocol ids call it, with the extractor's weights.
         resize: How frames are resized for the extractor.
-        estimator: Settings of the extractor.
+        estimator: Settings of the extractor, and of the distance.
+        ddof: Of covariances, see :func:`vdm.metrics.frechet.frechet_distance`.
+        kernel: A squared MMD with this kernel, instead of a Frechet distance.
     """
 
     name: str
@@ -56,12 +60,31 @@ class FeatureDistance:
     metric: str
     resize: str = ""
     estimator: str = ""
+    ddof: int = 1
+    kernel: Kernel | None = None
+
+    def score(
+        self,
+        real: np.ndarray,
+        generated: np.ndarray,
+        more_real: np.ndarray | None,
+        protocol: Protocol,
+        num_resamples: int,
+    ) -> Score:
+        """Between real features and generated ones, with other real ones for the floor if any."""
+        if self.kernel is None:
+            return frechet_score(
+                real, generated, protocol, more_real, num_resamples, ddof=self.ddof
+            )
+        return mmd_score(real, generated, protocol, more_real, num_resamples, kernel=self.kernel)
 
 
 DISTANCES = (
     FeatureDistance("fmd/flow", "flow", "fmd/flow", estimator="dis-medium"),
     FeatureDistance("fd/transnet", "transnet", f"fd/{transnet.EXTRACTOR}", transnet.RESIZE_RULE),
     FeatureDistance("fvd", "i3d", f"fvd/{i3d.EXTRACTOR}", i3d.RESIZE_RULE),
+    FeatureDistance("fvd/ddof0", "i3d", f"fvd/{i3d.EXTRACTOR}", i3d.RESIZE_RULE, "ddof0", ddof=0),
+    FeatureDistance("kvd", "i3d", f"kvd/{i3d.EXTRACTOR}", i3d.RESIZE_RULE, "kid", kernel="kid"),
 )
 
 
@@ -295,11 +318,12 @@ def _distance(
     name, at, extractor = distance.metric.partition("@")
     protocol = one.protocol(distance.metric, estimator, distance.resize)
     named = scores.setdefault(GENERATED, {})
-    named[distance.name] = frechet_score(reference, generated, protocol, baseline, num_resamples)
-    if one.n >= MIN_FOR_LIMIT:
-        floor = None if baseline is None else frechet_distance_inf(reference, baseline)
+    named[distance.name] = distance.score(reference, generated, baseline, protocol, num_resamples)
+    if one.n >= MIN_FOR_LIMIT and distance.kernel is None:
+        limit = partial(frechet_distance_inf, reference, ddof=distance.ddof)
+        floor = None if baseline is None else limit(baseline)
         named[f"{distance.name}_inf"] = Score(
-            frechet_distance_inf(reference, generated),
+            limit(generated),
             one.protocol(f"{name}_inf{at}{extractor}", estimator, distance.resize).id,
             one.n,
             one.n,

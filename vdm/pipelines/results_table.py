@@ -23,6 +23,7 @@ QUALITY = (
     (GENERATED, "fd/transnet_inf", "distance of features, at infinitely many clips", ""),
     (GENERATED, "fvd", "video distance FVD", ""),
     (GENERATED, "fvd_inf", "video distance FVD, at infinitely many clips", ""),
+    (GENERATED, "kvd", "kernel video distance KVD", ""),
     (GENERATED, "jitter/residual", "jitter, residual: the model", "%"),
     (REAL, "jitter/residual", "jitter, residual: real clips", "%"),
     (GENERATED, "jitter/luma", "jitter, luma: the model", "%"),
