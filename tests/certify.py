@@ -10,7 +10,7 @@ import diffusers
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from tests.pretrained.parity import SYSTEMS, measure  # noqa: E402
+from tests.pretrained.parity import REFERENCES, SYSTEMS, measure  # noqa: E402
 from vdm.pretrained.certificates import FILE  # noqa: E402
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     entries = [
         {
             "system": system,
-            "reference": "diffusers",
+            "reference": REFERENCES.get(system, "diffusers"),
             "version": diffusers.__version__,
             "date": date.today().isoformat(),
             "parts": measure(system),

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from vdm.conditioning.frames import Keyframes, Mixture, NoFrames, Shown, given_mask
-from vdm.conditioning.given import Hint, Masked, Nearest, NoiseAugmentation, Showing
+from vdm.conditioning.given import Hint, Masked, Nearest, NoiseAugmentation, Repeated, Showing
 from vdm.utils.config import build, describe
 
 B, C, T, H, W = 3, 2, 6, 4, 5
-FILLS = [Masked(), Nearest(), Hint()]
+FILLS = [Masked(), Nearest(), Repeated(), Hint()]
 
 
 def latents(seed=0):

@@ -176,6 +176,7 @@ def test_stable_video_diffusion(size, scale):
         (lambda: presets.animatediff(version="v3"), 1_276_658_564),
         (presets.lavie, 909_124_116 - 16),  # without its rotary frequencies
         (presets.lavie_interpolation, 909_131_524),
+        (presets.lavie_upscale, 691_036_436 - 16),
     ],
 )
 def test_full_sizes_have_as_many_parameters_as_published(make, count):

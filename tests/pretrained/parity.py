@@ -11,7 +11,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import vdm
 from tests.models.unet3d_oracles import relative_error
-from tests.pretrained import tiny_models
+from tests.pretrained import parity_lavie, tiny_models
 from vdm.types import Conditioning
 
 B, T, STEPS = 2, 3, 5
@@ -24,7 +24,10 @@ SYSTEMS = {
     "ModelScope text-to-video": tiny_models.modelscope,
     "AnimateDiff": tiny_models.animatediff,
     "AnimateLCM": tiny_models.animatelcm,
-}
+} | dict.fromkeys(parity_lavie.FILES)
+"""What makes a small reference; None where it is another module's matter."""
+REFERENCES = dict.fromkeys(parity_lavie.FILES, parity_lavie.REFERENCE)
+"""Where it is not diffusers alone."""
 
 
 @torch.no_grad()
@@ -34,6 +37,10 @@ def measure(system):
     Args:
         system: One of ``SYSTEMS``.
     """
+    if system in parity_lavie.FILES:
+        ours, theirs, found = parity_lavie.pairs(system)
+        found["autoencoder"] = [_encoder(ours, theirs), _decoder(ours, theirs)]
+        return {part: _worst(found[part]) for part in ("network", "autoencoder", "frames")}
     theirs = SYSTEMS[system]()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(Path(folder) / "model")

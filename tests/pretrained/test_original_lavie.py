@@ -1,4 +1,4 @@
-"""LaVie's release as whole models: loaded from its files, and sampled as its authors do."""
+"""LaVie's release as whole models; what they make is compared in ``parity_lavie``."""
 
 import json
 import shutil
@@ -13,6 +13,7 @@ from tests.models.unet3d_oracles import relative_error
 from tests.pretrained import lavie_upscale_oracle
 from tests.pretrained.lavie_oracle import FULL, SMALL, Network
 from tests.pretrained.lavie_release import SD, X4, Release
+from tests.pretrained.parity_lavie import told_of
 from vdm.conditioning.given import Repeated
 from vdm.models import unet3d_presets as presets
 from vdm.pipelines.cascade import Cascade, Interpolate, MakeKeyframes, UpscalePixels
@@ -20,25 +21,15 @@ from vdm.pipelines.interpolate import interpolate_clip
 from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, entries
 from vdm.pretrained.keymap import to_foreign
 from vdm.types import Conditioning
-from vdm.utils.rng import SampleNoise, derive_seed
+from vdm.utils.rng import derive_seed
 
 B, T = 2, 5
-PROMPTS, NEGATIVES = ["a cat", "dogs run"], ["rain", "rain"]
 QUIET = {"progress": False, "output": "latents"}
 
 
 @pytest.fixture(scope="module")
 def theirs():
     return Release()
-
-
-def told_of(keyframes, stride=4):
-    """Keyframes as a user hands them in: at their places, and where these are."""
-    b, c, count, h, w = keyframes.shape
-    given = torch.zeros(b, c, (count - 1) * stride + 1, h, w)
-    mask = torch.zeros(b, 1, *given.shape[2:])
-    given[:, :, ::stride], mask[:, :, ::stride] = keyframes, 1
-    return {"given": given, "given_mask": mask}
 
 
 @pytest.fixture(scope="module")
@@ -61,63 +52,6 @@ def between(folder):
 @pytest.fixture(scope="module")
 def larger(folder):
     return vdm.load(folder / "lavie_vsr.pt")
-
-
-@torch.no_grad()
-def test_networks_predict_what_theirs_do(theirs, base, between, larger):
-    torch.manual_seed(3)
-    x, given = torch.randn(2, B, 4, T, 7, 10)
-    steps, text = torch.tensor([981.0, 41.0]), torch.randn(B, 6, 16)
-    expected = theirs.base.on_clip(x, steps, text)
-    assert relative_error(base.network(x, steps, Conditioning(text=text)), expected) < 1e-5
-    expected = theirs.interpolation.on_clip(torch.cat((x, given), dim=1), steps, text)
-    cond = Conditioning(text=text, given=given)
-    assert relative_error(between.network(x, steps, cond), expected) < 1e-5
-    low, level = torch.randn(B, 3, T, 7, 10), torch.tensor([50, 3])
-    expected = theirs.vsr.on_clip(x, low, steps, text, level)
-    cond = Conditioning(text=text, given=low, noise_aug=level.float())
-    assert relative_error(larger.network(x, steps, cond), expected) < 1e-5
-
-
-@torch.no_grad()
-def test_text_becomes_latents_as_in_their_loop(theirs, base):
-    noise, seeds = torch.randn(B, 4, T, 7, 10), [11, 5]
-    expected = theirs.text_to_latents(PROMPTS, NEGATIVES, noise, 3, 3.0, seeds)
-    with pytest.warns(UserWarning, match="not trained on"):
-        made = base(
-            PROMPTS, negative_prompt=NEGATIVES, num_frames=T, height=28, width=40, steps=3,
-            guidance_scale=3.0, noise=noise, seed=seeds, **QUIET,
-        )  # fmt: skip
-    assert relative_error(made, expected) < 1e-5
-
-
-@pytest.mark.filterwarnings("ignore:.*not trained on")
-@torch.no_grad()
-def test_frames_between_are_made_as_in_their_loop(theirs, between):
-    keyframes, noise = torch.randn(B, 4, 3, 5, 6), torch.randn(B, 4, 9, 5, 6)
-    expected = theirs.interpolate(PROMPTS, keyframes, noise, 3, 4.0)
-    made = between(
-        PROMPTS, cond=told_of(keyframes), num_frames=9, height=20, width=24, steps=3,
-        noise=noise, **QUIET,
-    )  # fmt: skip
-    assert relative_error(made, expected) < 1e-5
-
-
-@pytest.mark.filterwarnings("ignore:.*not trained on")
-@torch.no_grad()
-def test_pieces_of_a_clip_are_enlarged_as_in_their_loop(theirs, larger):
-    video, noise, seeds = torch.rand(B, 3, 11, 5, 6), torch.randn(B, 4, 11, 5, 6), [11, 5]
-    pieces = []
-    for start, stop in ((0, 8), (8, 11)):
-        draws = SampleNoise([derive_seed(seed, "noise_aug", start) for seed in seeds])
-        piece = 2 * video[:, :, start:stop] - 1
-        eps, x = draws.draw(piece.shape[1:]), noise[:, :, start:stop]
-        pieces.append(theirs.enlarge(PROMPTS, piece, eps, x, 2, 5.0))
-    expected = torch.cat(pieces, dim=2)
-    told = {"video": video, "steps": 2, "noise": noise, "seed": seeds}
-    clip = larger(PROMPTS, fps=6, progress=False, **told)
-    assert relative_error(clip.frames, theirs.decode(expected, theirs.upscaler)) < 1e-5
-    assert (clip.fps, clip.frames.shape[2:]) == (6, (11, 20, 24))
 
 
 def test_what_is_to_be_enlarged_has_to_be_a_clip(larger):

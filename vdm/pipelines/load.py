@@ -41,9 +41,9 @@ def load(
     Of a published system it says, on the error stream, how close it is to its reference.
 
     Args:
-        source: A bundled name, a model folder of ours or in diffusers' layout, a cascade's, a run's
-            folder or ``final.safetensors``, or a Lightning ``.ckpt`` of ours. Averaged weights are
-            preferred.
+        source: A bundled name, a model folder of ours or in diffusers' layout, a cascade's, the
+            single file of a model's authors, LaVie's release or one of its files, a run's folder or
+            ``final.safetensors``, or a Lightning ``.ckpt`` of ours. Averaged weights are preferred.
         dtype: Number format to compute in, e.g. ``"bfloat16"``; float32 by default, whatever the
             files store.
         device: Where to compute; torch's default device if None.

@@ -52,12 +52,13 @@ class Upscaler(Generator):
         progress: bool = True,
         motion_bucket: float | None = None,
         noise_aug: float | None = None,
+        strength: float | None = None,
     ) -> Clip | Tensor:
         """Enlarge clips, arguments as for any generator.
 
         ``video`` is a path or frames in [0, 1], all of which are enlarged. ``height`` and ``width``
         are those of the result; by default its own size times the model's factor. ``noise_aug`` is
-        the noise on it, as an entry of the model's table.
+        the noise on it, as an entry of the model's table; ``strength`` is refused.
 
         Raises:
             ValueError: If there is no video, or an argument does not fit it.
@@ -66,6 +67,10 @@ class Upscaler(Generator):
         if video is None or image is not None or mask is not None:
             raise ValueError(
                 f"got no whole clip, model {self.parts.name!r} enlarges one: expected video alone"
+            )
+        if strength is not None:
+            raise ValueError(
+                f"got strength={strength:g}, expected None: enlarging starts from noise"
             )
         if output not in ("video", "latents"):
             raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")

@@ -38,7 +38,7 @@ def read(
 
     Args:
         source: A bundled name, a model folder of ours or in diffusers' layout, the name of a
-            published one on the hub, its authors' single file, a run's folder or
+            published one on the hub, its authors' single file (of LaVie's, any), a run's folder or
             ``final.safetensors``, or a Lightning ``.ckpt`` of ours.
         weights: Which weights of a training run: the averaged ones, or those of the last step.
         motion: A motion adapter, for an image model in diffusers' layout: a folder or a name on the
