@@ -1,5 +1,6 @@
 """LaVie's release as whole models; what they make is compared in ``parity_lavie``."""
 
+import inspect
 import json
 import shutil
 
@@ -17,7 +18,9 @@ from tests.pretrained.parity_lavie import told_of
 from vdm.conditioning.given import Repeated
 from vdm.models import unet3d_presets as presets
 from vdm.pipelines.cascade import Cascade, Interpolate, MakeKeyframes, UpscalePixels
+from vdm.pipelines.generate import Generator
 from vdm.pipelines.interpolate import interpolate_clip
+from vdm.pipelines.upscale import Upscaler
 from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, entries
 from vdm.pretrained.keymap import to_foreign
 from vdm.types import Conditioning
@@ -54,6 +57,11 @@ def larger(folder):
     return vdm.load(folder / "lavie_vsr.pt")
 
 
+def test_it_is_called_as_any_generator_is():
+    same = [list(inspect.signature(kind.__call__).parameters) for kind in (Generator, Upscaler)]
+    assert same[0] == same[1]
+
+
 def test_what_is_to_be_enlarged_has_to_be_a_clip(larger):
     with pytest.raises(ValueError, match=r"got no whole clip, model 'lavie_vsr' enlarges one"):
         larger("a cat")
@@ -64,6 +72,7 @@ def test_what_is_to_be_enlarged_has_to_be_a_clip(larger):
         ({"height": 22}, "got height=22, expected a multiple of 4; nearest: 24"),
         ({"num_frames": 3}, "expected 2 frames"),
         ({"seconds": 1.0}, "expected 2 frames"),
+        ({"strength": 0.5}, "got strength=0.5, expected None"),
         ({"cond": {"given": video[None]}}, r"got cond\.given, expected video"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -11,6 +11,7 @@ from vdm.layers.frames import FrameConv
 from vdm.layers.temporal import Additive
 from vdm.models.unet3d_blocks import Epsilons, Place, ResBlock, Signals
 from vdm.models.unet3d_temporal import (
+    ConvStack,
     ResBlockInTime,
     TemporalConvStack,
     TemporalCoupling,
@@ -33,7 +34,7 @@ class StackBeforeTransformer(TemporalConvStack):
 
     def before_transformer(self, place: Place) -> nn.Module:
         """The stack."""
-        return super().after_resblock(place)
+        return ConvStack(place, self)
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ class TemporalConvStack(TemporalCoupling):
             raise ValueError(f"got depth={self.depth}, expected at least 1")
         _check_causal(self.is_causal, self.statistics)
 
-    def after_resblock(self, place: Place) -> nn.Module:
+    def after_resblock(self, place: Place) -> nn.Module | None:
         """The stack."""
         return ConvStack(place, self)
 

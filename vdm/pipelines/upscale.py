@@ -44,7 +44,9 @@ class Upscaler(Generator):
         width: int | None = None,
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
+        dynamic_guidance: bool | None = None,
         sampler: str | None = None,
+        strength: float | None = None,
         seed: inputs.Seed | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,
         decode_frames: int | None = None,
@@ -52,7 +54,6 @@ class Upscaler(Generator):
         progress: bool = True,
         motion_bucket: float | None = None,
         noise_aug: float | None = None,
-        strength: float | None = None,
     ) -> Clip | Tensor:
         """Enlarge clips, arguments as for any generator.
 
@@ -106,7 +107,12 @@ class Upscaler(Generator):
         seeds = inputs.seeds_for(seed, batch)
         level = fields.pop("noise_aug", torch.tensor([float(rule.level)]))
         grid = TimeGrid(count, fps or rate or self.parts.defaults.fps, 1)
-        sampling = {"steps": steps, "guidance_scale": guidance_scale, "sampler": sampler}
+        sampling: dict[str, Any] = {
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+            "dynamic_guidance": dynamic_guidance,
+            "sampler": sampler,
+        }
         pieces: list[Any] = []
         for start in range(0, count, rule.max_frames):
             part = slice(start, start + rule.max_frames)
