@@ -12,6 +12,7 @@ from PIL import Image
 import vdm
 from tests.pretrained import tiny_models
 from tests.pretrained.test_original_motion import make_adapter, original
+from tests.pretrained.tiny_dit import cogvideox_pipeline
 from vdm.pipelines.results_table import results_table
 from vdm.pretrained.certificates import systems
 from vdm.pretrained.sources import BUNDLED, bundled
@@ -33,8 +34,11 @@ def test_the_code_runs_and_writes_what_it_says(tmp_path, monkeypatch):
 
 def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tiny_models.svd().save_pretrained("snapshot")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: "snapshot")
+    tiny_models.svd().save_pretrained("snapshot/stable-video-diffusion-img2vid-xt")
+    cogvideox_pipeline("5b-i2v").save_pretrained("snapshot/CogVideoX-5b-I2V")
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, **_: f"snapshot/{Path(name).name}"
+    )
     image = tiny_models.image()
     image.unet.register_to_config(norm_num_groups=32)  # as many as motion modules have
     image.save_pretrained("folder/of/any-sd15-model")
@@ -45,6 +49,7 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     names = {"vdm": vdm}
     exec(compile(code, "README.md", "exec"), names)
     assert names["clip"].frames.shape == (1, 3, 4, 32, 32)
+    assert names["film"].frames.shape == (1, 3, 9, 32, 48)
     assert names["generate"].parts.system == "AnimateDiff"
 
 

@@ -12,6 +12,7 @@ from torchvision.transforms.functional import to_pil_image
 import vdm
 from tests.models.unet3d_oracles import relative_error
 from tests.pretrained import parity_lavie, tiny_models
+from tests.pretrained import parity_dit, tiny_models
 from vdm.types import Conditioning
 
 B, T, STEPS = 2, 3, 5
@@ -28,6 +29,8 @@ SYSTEMS = {
 """What makes a small reference; None where it is another module's matter."""
 REFERENCES = dict.fromkeys(parity_lavie.FILES, parity_lavie.REFERENCE)
 """Where it is not diffusers alone."""
+    **parity_dit.SYSTEMS,
+}
 
 
 @torch.no_grad()
@@ -46,6 +49,9 @@ def measure(system):
         theirs.save_pretrained(Path(folder) / "model")
         ours = vdm.load(Path(folder) / "model")
     torch.manual_seed(1)
+    if system in parity_dit.SYSTEMS:
+        found = parity_dit.measure_parts(system, ours, theirs)
+        return {part: _worst(pairs) for part, pairs in found.items()}
     found = {
         "network": [_network(system, ours, theirs, size) for size in SIZES],
         "autoencoder": [_encoder(ours, theirs), _decoder(ours, theirs)],

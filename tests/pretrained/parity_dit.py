@@ -1,0 +1,88 @@
+"""How close transformers are to their references, part by part and as a whole."""
+
+import warnings
+from functools import partial
+
+import torch
+from torchvision.transforms.functional import to_pil_image
+
+from tests.pretrained.tiny_dit import COGVIDEOX_SIZE, call_cogvideox, cogvideox_pipeline
+from vdm.types import Conditioning
+
+B, STEPS = 2, 5
+PROMPTS, NEGATIVE = ["a cat runs", "the dogs"], "rain"
+COGVIDEOX = {
+    "CogVideoX-2B": "2b",
+    "CogVideoX-5B": "5b",
+    "CogVideoX-5B-I2V": "5b-i2v",
+    "CogVideoX1.5-5B": "1.5",
+    "CogVideoX1.5-5B-I2V": "1.5-i2v",
+}
+SYSTEMS = {system: partial(cogvideox_pipeline, kind) for system, kind in COGVIDEOX.items()}
+
+
+def measure_parts(system, ours, theirs):
+    """Pairs of what both make, for every part.
+
+    Args:
+        system: One of ``SYSTEMS``.
+        ours: The model as it is loaded here.
+        theirs: The model of the reference.
+    """
+    kind = COGVIDEOX[system]
+    return {
+        "network": [_network(kind, ours, theirs, num_frames) for num_frames in (3, 4)],
+        "autoencoder": [_encoder(ours, theirs), _decoder(ours, theirs)],
+        "frames": [_frames(kind, ours, theirs)],
+    }
+
+
+def _network(kind, ours, theirs, num_frames):
+    height, width = (side // 8 for side in COGVIDEOX_SIZE)  # learned positions are of one size
+    shape = (B, 4, num_frames * ours.network.patch_size[0], height, width)
+    x, text, steps = torch.randn(shape), torch.randn(B, 226, 14), torch.tensor([999.0, 137.0])
+    given = torch.randn(shape) if kind.endswith("i2v") else None
+    expected = call_cogvideox(theirs.transformer, x, steps, text, given)
+    return ours.network(x, steps, Conditioning(text=text, given=given)), expected
+
+
+def _encoder(ours, theirs):
+    video = 2 * torch.rand(B, 3, 13, 40, 24) - 1
+    expected = theirs.vae.encode(video).latent_dist.mean
+    return ours.autoencoder.encode_moments(video)[0], expected
+
+
+def _decoder(ours, theirs):
+    latents = torch.randn(B, 4, 4, 5, 3)
+    expected = theirs.vae.decode(latents / theirs.vae.config.scaling_factor).sample
+    return ours.autoencoder.decode(latents), expected
+
+
+def _frames(kind, ours, theirs):
+    """Of whole clips, guidance on, from the same seeds."""
+    theirs.set_progress_bar_config(disable=True)
+    height, width = COGVIDEOX_SIZE
+    pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]
+    common = {"height": height, "width": width, "num_frames": 9, "guidance_scale": 3.0}
+    common |= {"image": pictures} if kind.endswith("i2v") else {}
+    seeds = [11, 5]
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    made = theirs(
+        prompt=PROMPTS,
+        negative_prompt=[NEGATIVE] * B,
+        num_inference_steps=STEPS,
+        generator=draws,
+        output_type="pt",
+        **common,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it was not trained on such small clips
+        clip = ours(
+            PROMPTS,
+            negative_prompt=[NEGATIVE] * B,
+            steps=STEPS,
+            seed=seeds,
+            progress=False,
+            **common,
+        )
+    return clip.frames, made.frames.transpose(1, 2)
