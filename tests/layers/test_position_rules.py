@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from vdm.layers.position_rules import AddedSinCos, CountedRotary, FittedRotary
+from vdm.layers.position_rules import (
+    AddedSinCos,
+    CountedRotary,
+    FittedRotary,
+    SpaceThenTime,
+)
 from vdm.layers.positions import forget_tables, rotary_table, sincos
 
 GRID, CPU = (5, 3, 4), torch.device("cpu")
@@ -16,6 +21,19 @@ def test_added_positions_have_channels_for_time_width_and_height():
     torch.testing.assert_close(table[:, 1, 2, :8], sincos(t / 4, 8))
     torch.testing.assert_close(table[1, 2, :, 8:20], sincos(w / 2, 12))
     torch.testing.assert_close(table[1, :, 2, 20:], sincos(h / 2, 12))
+
+
+def test_places_come_ahead_of_the_first_block_and_frames_ahead_of_the_second():
+    rule = SpaceThenTime(side=6, scale=2.0)
+    space, time = (rule.added(GRID, 8, CPU, block) for block in (0, 1))
+    w = torch.arange(4, dtype=torch.float64) * 6 / 4 / 2  # four columns cover what six did
+    torch.testing.assert_close(space[0, 2, :, :4], sincos(w, 4))
+    h = torch.arange(3, dtype=torch.float64) * 6 / 3 / 2
+    torch.testing.assert_close(space[0, :, 1, 4:], sincos(h, 4))
+    torch.testing.assert_close(time[:, 0, 0], sincos(torch.arange(5, dtype=torch.float64), 8))
+    assert rule.added(GRID, 8, CPU, 2) is None
+    assert rule.added((1, 3, 4), 8, CPU, 1) is None  # a picture has no time
+    assert AddedSinCos().added(GRID, 16, CPU, 1) is None
 
 
 def test_counted_rotations_are_those_of_whole_numbers():
@@ -68,3 +86,5 @@ def test_channels_that_cannot_be_shared_out_are_refused(rule):
     use = rule.added if isinstance(rule, AddedSinCos) else rule.rotary
     with pytest.raises(ValueError, match=r"=24, expected a multiple of 16; nearest: 32"):
         use(GRID, 24, CPU)
+    with pytest.raises(ValueError, match="got dim=10, expected a multiple of 4; nearest: 8"):
+        SpaceThenTime(6).added(GRID, 10, CPU)

@@ -6,8 +6,9 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from vdm.layers.factorization import Joint, Spatial, Temporal
+from vdm.layers.position_rules import CountedRotary, SpaceThenTime
 from vdm.models.dit import VideoDiT
-from vdm.models.dit_blocks import BlockOptions
+from vdm.models.dit_blocks import BlockOptions, CrossOptions
 from vdm.types import Conditioning
 from vdm.utils.config import build, describe
 
@@ -377,3 +378,43 @@ compiled = torch.compile(net, fullgraph=True, backend="eager")
 assert torch.allclose(compiled(*arguments), net(*arguments), atol=1e-5)
 """
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)
+
+
+PUBLISHED = BlockOptions(
+    cross=CrossOptions(norm=False, in_temporal=False, projects_text=True),
+    positions=SpaceThenTime(3),
+    predicts_variance=True,
+)
+
+
+def test_published_options_change_what_they_say(x, c_noise):
+    net = network(factorization=FACTORIZED, text_dim=TEXT, block=PUBLISHED)
+    cond = Conditioning(**texts())
+    base = net(x, c_noise, cond)
+    assert base.shape == x.shape
+    assert [block.cross_attention is None for block in net.blocks] == [False, True]
+    assert (
+        net.blocks[0].cross_attention.to_k.in_features == net.dim == net.text_embed.fc2.out_features
+    )
+    assert net.final.linear.out_features == 2 * 4 * C
+    assert not torch.allclose(net(x, c_noise, cond.replace(text=cond.text + 1)), base)
+    for axis in (2, 3, 4):
+        turned = net(x.roll(2, axis), c_noise, cond)
+        assert not torch.allclose(turned, base.roll(2, axis), atol=1e-4)
+    plain = network(factorization=FACTORIZED, text_dim=TEXT)
+    assert [block.cross_attention is None for block in plain.blocks] == [False, False]
+    assert plain.text_embed is None
+
+
+def test_rotations_may_be_all_that_tells_places(x, c_noise):
+    net = network(dim=48, block=BlockOptions(positions=CountedRotary()))
+    turned = net(x.roll(2, 4), c_noise, Conditioning())
+    assert not torch.allclose(turned, net(x, c_noise, Conditioning()).roll(2, 4), atol=1e-4)
+
+
+def test_positions_of_one_clip_do_not_go_on(x, c_noise):
+    net = network(
+        factorization=CAUSAL["joint"], dim=48, block=BlockOptions(positions=CountedRotary())
+    )
+    with pytest.raises(ValueError, match=r"got CountedRotary\(\), expected positions that go on"):
+        net.step(x, c_noise, Conditioning())

@@ -4,16 +4,22 @@ import json
 
 import pytest
 import torch
-from diffusers import CogVideoXTransformer3DModel
+from diffusers import CogVideoXTransformer3DModel, LatteTransformer3DModel
 
 from tests.models.unet3d_oracles import relative_error
-from tests.pretrained.tiny_dit import COGVIDEOX_KINDS, call_cogvideox, make_cogvideox
+from tests.pretrained.tiny_dit import (
+    COGVIDEOX_KINDS,
+    LATTE,
+    call_cogvideox,
+    make_cogvideox,
+    make_latte,
+)
 from vdm.layers.position_rules import CountedRotary
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained import export, load_network
 from vdm.pretrained.diffusers_dit import dit_entries
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
-from vdm.pretrained.keymap import to_foreign
+from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
 from vdm.types import Conditioning
 
 B, C = 2, 4
@@ -138,3 +144,85 @@ def test_a_network_of_no_published_kind_is_not_written():
     ours = JointDiT(4, 48, 1, 3, positions=CountedRotary())  # but its patches are not 1.5's
     with pytest.raises(ValueError, match="diffusers has no class for this JointDiT"):
         config_from_dit(ours)
+
+
+LATTE_FULL = LATTE | {
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "num_layers": 28,
+    "cross_attention_dim": 1152,
+    "sample_size": 64,
+    "caption_channels": 4096,
+    "video_length": 16,
+}
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 10)])
+@pytest.mark.parametrize("num_frames", [5, 1])
+@torch.no_grad()
+def test_latte_computes_the_same(tmp_path, num_frames, size):
+    theirs = make_latte()
+    theirs.save_pretrained(tmp_path)
+    ours = load_network(tmp_path)
+    torch.manual_seed(1)
+    x, text = torch.randn(B, C, num_frames, *size), torch.randn(B, 7, 14)
+    expected = theirs(x, STEPS, text).sample[:, :C]  # without the variance
+    out = ours(x, STEPS, Conditioning(text=text))
+    assert relative_error(out, expected) < 2e-6
+    mask = torch.ones(B, 7)
+    mask[1, 4:] = 0
+    alone = theirs(x[1:], STEPS[1:], text[1:, :4]).sample[:, :C]
+    out = ours(x, STEPS, Conditioning(text=text, text_mask=mask))
+    assert relative_error(out[:1], expected[:1]) < 2e-6
+    assert relative_error(out[1:], alone) < 2e-6
+
+
+def test_latte_comes_back_bit_for_bit(tmp_path):
+    theirs = make_latte()
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="30KB")
+    export(load_network(tmp_path / "theirs"), tmp_path / "back")
+    back, report = LatteTransformer3DModel.from_pretrained(
+        tmp_path / "back", output_loading_info=True
+    )
+    assert not any(report.values())
+    expected = theirs.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in back.state_dict().items())
+    settings = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert {key: settings[key] for key in LATTE if key != "video_length"} == {
+        key: value for key, value in LATTE.items() if key != "video_length"
+    }
+
+
+def test_the_full_latte_has_the_published_keys_and_shapes():
+    with torch.device("meta"):
+        theirs = LatteTransformer3DModel(**LATTE_FULL)
+        ours = dit_from_config(config_of(theirs))
+        found = to_foreign(ours.state_dict(), dit_entries(ours))
+    expected = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in found.items()} == expected
+    assert len(found) == 967
+    assert sum(p.numel() for p in ours.parameters()) == 1_057_246_880
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"norm_type": "layer_norm"}, "x.json: got norm_type='layer_norm', expected 'ada_norm"),
+        ({"out_channels": 4}, "x.json: got out_channels=4, expected 8"),
+        ({"cross_attention_dim": 8}, "x.json: got cross_attention_dim=8, expected 24"),
+    ],
+)
+def test_settings_of_latte_that_ours_cannot_have_are_refused(change, message):
+    config = LATTE | {"_class_name": "LatteTransformer3DModel"} | change
+    with pytest.raises(ValueError, match=message):
+        dit_from_config(config, "x.json")
+
+
+def test_rows_of_other_sizes_than_said_are_refused():
+    place = [Entry("out", ("ours",), groups=(2, 3))]
+    with pytest.raises(ValueError, match="out has 5 rows, expected 6"):
+        dict(ForeignWeights({"out": torch.ones(5)}, place, where="f.bin"))
+    rows = torch.arange(6)
+    ours = dict(ForeignWeights({"out": rows}, place))
+    assert ours["ours"].tolist() == [0, 3, 1, 4, 2, 5]
+    assert torch.equal(to_foreign(ours, place)["out"], rows)

@@ -12,6 +12,7 @@ from diffusers import (
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    LatteTransformer3DModel,
 )
 from einops import rearrange
 
@@ -95,3 +96,28 @@ def cogvideox_pipeline(kind):
     scheduler = made(**SCHEDULER, snr_shift_scale=3.0 if kind == "2b" else 1.0)
     pipeline = CogVideoXImageToVideoPipeline if kind.endswith("i2v") else CogVideoXPipeline
     return pipeline(tokenizer, make_text_encoder(tokenizer), vae, transformer, scheduler)
+
+
+LATTE = {
+    "num_attention_heads": 3,
+    "attention_head_dim": 8,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 2,
+    "cross_attention_dim": 24,
+    "attention_bias": True,
+    "sample_size": 8,
+    "patch_size": 2,
+    "activation_fn": "gelu-approximate",
+    "num_embeds_ada_norm": 1000,
+    "norm_type": "ada_norm_single",
+    "norm_elementwise_affine": False,
+    "norm_eps": 1e-6,
+    "caption_channels": 14,
+    "video_length": 5,
+}
+
+
+def make_latte(scale=1.0, **more):
+    """With every number drawn anew."""
+    return reference(LatteTransformer3DModel, scale, **LATTE | more)

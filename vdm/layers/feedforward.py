@@ -19,6 +19,7 @@ class MLP(nn.Module):
         hidden: Width between the maps.
         approximate: ``none`` for the exact GELU, ``tanh`` for its usual approximation.
         bias: Whether the maps have offsets.
+        out_dim: Width of the result; that of the tokens if not given.
     """
 
     def __init__(
@@ -27,13 +28,14 @@ class MLP(nn.Module):
         hidden: int,
         approximate: Literal["none", "tanh"] = "tanh",
         bias: bool = True,
+        out_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden, bias=bias)
-        self.fc2 = nn.Linear(hidden, dim, bias=bias)
+        self.fc2 = nn.Linear(hidden, out_dim or dim, bias=bias)
         self.approximate = approximate
 
-    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d_out"]:
         """Each token by itself."""
         return self.fc2(F.gelu(self.fc1(x), approximate=self.approximate))
 

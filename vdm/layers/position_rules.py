@@ -11,16 +11,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.layers.positions import Axes, RotaryTable, keep_tables, rotary_table, sincos_grid
+from vdm.layers.positions import Axes, RotaryTable, keep_tables, rotary_table, sincos, sincos_grid
 
 
 class Positions:
     """A rule that gives every token of a grid (t, h, w) its place; this one gives none."""
 
     def added(
-        self, grid: Axes, dim: int, device: torch.device
-    ) -> Float[Tensor, "t h w dim"] | None:
-        """What is added to tokens of width ``dim``; None for nothing."""
+        self, grid: Axes, dim: int, device: torch.device, block: int = 0
+    ) -> Float[Tensor, "#t #h #w dim"] | None:
+        """What is added to tokens of width ``dim`` ahead of a block; None for nothing."""
         return None
 
     def rotary(self, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable | None:
@@ -44,15 +44,53 @@ class AddedSinCos(Positions):
     space_scale: float = 1.875
     time_scale: float = 1.0
 
-    def added(self, grid: Axes, dim: int, device: torch.device) -> Float[Tensor, "t h w dim"]:
+    def added(
+        self, grid: Axes, dim: int, device: torch.device, block: int = 0
+    ) -> Float[Tensor, "#t #h #w dim"] | None:
+        """Made once for each shape, and added ahead of the first block.
+
+        Raises:
+            ValueError: If the channels cannot be shared out.
+        """
+        if block:
+            return None
+        if dim % 16:
+            raise ValueError(f"got dim={dim}, expected a multiple of 16; nearest: {_near(dim, 16)}")
+        return _added_sincos(self, grid, dim, device)
+
+
+@dataclass(frozen=True)
+class SpaceThenTime(Positions):
+    """Sines and cosines, added: of places ahead of the first block, of frames ahead of the second.
+
+    A frame of any size covers the range of those in training: its last row and column stand where
+    theirs would.
+
+    Args:
+        side: Tokens along a side of the frames in training.
+        scale: What places are divided by besides.
+
+    Source:
+        Ma et al. 2024, "Latte", arXiv:2401.03048, its released model; places as in Chen et al.
+        2023, "PixArt-alpha", arXiv:2310.00426.
+    """
+
+    side: int
+    scale: float = 1.0
+
+    def added(
+        self, grid: Axes, dim: int, device: torch.device, block: int = 0
+    ) -> Float[Tensor, "#t #h #w dim"] | None:
         """Made once for each shape.
 
         Raises:
             ValueError: If the channels cannot be shared out.
         """
-        if dim % 16:
-            raise ValueError(f"got dim={dim}, expected a multiple of 16; nearest: {_near(dim, 16)}")
-        return _added_sincos(self, grid, dim, device)
+        if dim % 4:
+            raise ValueError(f"got dim={dim}, expected a multiple of 4; nearest: {_near(dim, 4)}")
+        if block == 0:
+            return _space(self, grid, dim, device)
+        return _time(grid, dim, device) if block == 1 and grid[0] > 1 else None
 
 
 class Rotary(Positions, ABC):
@@ -132,6 +170,24 @@ def _added_sincos(rule: AddedSinCos, grid: Axes, dim: int, device: torch.device)
     with torch.inference_mode(False), torch.no_grad():  # to be used in training later, too
         table = sincos_grid(axes, (dim // 4, 3 * dim // 8, 3 * dim // 8))
         return rearrange(table, "t w h d -> t h w d").contiguous().to(device)
+
+
+@keep_tables(2)
+def _space(rule: SpaceThenTime, grid: Axes, dim: int, device: torch.device) -> Tensor:
+    h, w = (
+        torch.arange(size, dtype=torch.float64, device="cpu") * rule.side / size / rule.scale
+        for size in grid[1:]
+    )
+    with torch.inference_mode(False), torch.no_grad():
+        table = sincos_grid((w, h), (dim // 2, dim // 2))
+        return rearrange(table, "w h d -> 1 h w d").contiguous().to(device)
+
+
+@keep_tables(2)
+def _time(grid: Axes, dim: int, device: torch.device) -> Tensor:
+    frames = torch.arange(grid[0], dtype=torch.float64, device="cpu")
+    with torch.inference_mode(False), torch.no_grad():
+        return rearrange(sincos(frames, dim), "t d -> t 1 1 d").to(device)
 
 
 @keep_tables(8)

@@ -27,7 +27,8 @@ from vdm.layers.embeddings import (
     readable_fields,
     unpatchify,
 )
-from vdm.layers.factorization import Factorization, Joint
+from vdm.layers.factorization import Factorization, Joint, Spatial
+from vdm.layers.feedforward import MLP
 from vdm.layers.positions import RotaryTable, axial_rope, axial_sincos, default_axes_dims
 from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer, init_weights
 from vdm.types import Conditioning, Latents
@@ -62,7 +63,7 @@ class _Inputs:
     tokens: Tensor
     level: Tensor
     shared: Tensor
-    table: RotaryTable
+    table: RotaryTable | None
     text: Tensor | None
     text_mask: Tensor | None
 
@@ -132,13 +133,24 @@ class VideoDiT(nn.Module):
         )
         self.label_embed = None if num_labels is None else LabelEmbedding(num_labels, dim)
         self.pooled_embed = make_pooled_embed(pooled_dim, dim)
+        self.text_embed, context_dim = None, text_dim
+        if text_dim is not None and block.cross.projects_text:
+            self.text_embed, context_dim = MLP(text_dim, dim, out_dim=dim), dim
         self.shared_modulation = nn.Linear(dim, 6 * dim) if block.modulation == "single" else None
+
+        def reads_text(kind: Factorization) -> bool:
+            return block.cross.in_temporal or isinstance(kind, Spatial)
+
         kinds = [factorization[index % len(factorization)] for index in range(depth)]
         self.blocks = nn.ModuleList(
-            DiTBlock(dim, num_heads, kind, text_dim, block) for kind in kinds
+            DiTBlock(dim, num_heads, kind, context_dim if reads_text(kind) else None, block)
+            for kind in kinds
         )
-        self.axes_dims = default_axes_dims(dim // num_heads)
-        self.final = FinalLayer(dim, patch * in_channels, block)
+        self.num_heads = num_heads
+        if block.positions is None:
+            self.axes_dims = default_axes_dims(dim // num_heads)
+        outputs = in_channels * (2 if block.predicts_variance else 1)
+        self.final = FinalLayer(dim, patch * outputs, block)
         self.is_causal = all(kind.is_causal for kind in kinds)
         self.is_endless = (
             self.is_causal
@@ -183,13 +195,15 @@ class VideoDiT(nn.Module):
         recompute = (
             self.options.gradient_checkpointing and self.training and torch.is_grad_enabled()
         )
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
+            if index:
+                tokens = self._placed(tokens, index)
             shared = (inputs.shared, inputs.table, inputs.text, inputs.text_mask)
             if recompute:
                 tokens = checkpoint(block, tokens, *shared, use_reentrant=False)
             else:
                 tokens = block(tokens, *shared)
-        return unpatchify(self.final(tokens, inputs.level), self.patch_size)
+        return self._finish(tokens, inputs.level)
 
     def step(
         self,
@@ -218,6 +232,8 @@ class VideoDiT(nn.Module):
         """
         if not self.is_causal:
             raise ValueError("got a network that sees later frames, expected causal factorizations")
+        if self.options.positions is not None:
+            raise ValueError(f"got {self.options.positions}, expected positions that go on: None")
         start = 0 if cache is None else cache.num_frames
         inputs = self._prepare(x, c_noise, cond, frame_offset=start)
         tokens, kept = inputs.tokens, []
@@ -228,7 +244,7 @@ class VideoDiT(nn.Module):
                 tokens, inputs.shared, inputs.table, inputs.text, inputs.text_mask, old
             )
             kept.append(new)
-        pred = unpatchify(self.final(tokens, inputs.level), self.patch_size)
+        pred = self._finish(tokens, inputs.level)
         return pred, DiTCache(tuple(kept), start + tokens.shape[1])
 
     def _prepare(
@@ -242,20 +258,40 @@ class VideoDiT(nn.Module):
             patchify(join_given(x, cond, self.frame_conditioning), self.patch_size)
         )
         grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
-        # Rotary positions alone do not tell where the borders are.
-        dims = default_axes_dims(self.dim)
-        if self.options.time_positions == "absolute":
-            places = axial_sincos(grid, dims, frame_offset=frame_offset, device=x.device)
+        table: RotaryTable | None
+        if self.options.positions is not None:
+            tokens = self._placed(tokens, 0)
+            head_dim = self.dim // self.num_heads
+            table = self.options.positions.rotary(grid, head_dim, x.device)
         else:
-            places = axial_sincos((1, *grid[1:]), dims, device=x.device)  # every frame is the first
-        tokens = tokens + places.to(tokens.dtype)
+            # Rotary positions alone do not tell where the borders are.
+            dims = default_axes_dims(self.dim)
+            if self.options.time_positions == "absolute":
+                places = axial_sincos(grid, dims, frame_offset=frame_offset, device=x.device)
+            else:  # every frame is the first
+                places = axial_sincos((1, *grid[1:]), dims, device=x.device)
+            tokens = tokens + places.to(tokens.dtype)
+            table = axial_rope(grid, self.axes_dims, ROPE_THETA, frame_offset, device=x.device)
         level = self._level(c_noise, cond, grid[0])
         shared = level
         if self.shared_modulation is not None:
             shared = self.shared_modulation(F.silu(level))
-        table = axial_rope(grid, self.axes_dims, ROPE_THETA, frame_offset, device=x.device)
         text_mask = None if cond.text_mask is None else masks.padding(cond.text_mask)
-        return _Inputs(tokens, level, shared, table, cond.text, text_mask)
+        text = cond.text
+        if self.text_embed is not None and text is not None:
+            text = self.text_embed(text)
+        return _Inputs(tokens, level, shared, table, text, text_mask)
+
+    def _placed(self, tokens: Tensor, block: int) -> Tensor:
+        """Tokens with their places added, where that is done ahead of this block."""
+        rule, grid = self.options.positions, (tokens.shape[1], tokens.shape[2], tokens.shape[3])
+        places = None if rule is None else rule.added(grid, self.dim, tokens.device, block)
+        return tokens if places is None else tokens + places.to(tokens.dtype)
+
+    def _finish(self, tokens: Tensor, level: Tensor) -> Latents:
+        """The prediction, without what else the last layer says."""
+        out = unpatchify(self.final(tokens, level), self.patch_size)
+        return out[:, : self.in_channels] if self.options.predicts_variance else out
 
     def _level(
         self, c_noise: Tensor, cond: Conditioning, num_frames: int

@@ -16,11 +16,29 @@ from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.factorization import Factorization
 from vdm.layers.feedforward import FeedForwardKind, make_feedforward
 from vdm.layers.norms import AdaLNLinear, AdaLNTable, NormKind, make_norm, modulate
+from vdm.layers.position_rules import Positions
 from vdm.layers.positions import RotaryTable
 
 VideoTokens = Float[Tensor, "b t h w d"]
 Modulation = Literal["single", "per_block"]
 TimePositions = Literal["absolute", "rotary"]
+
+
+@dataclass(frozen=True)
+class CrossOptions:
+    """How blocks attend to text.
+
+    Args:
+        norm: Whether tokens are normalised before it.
+        in_temporal: Whether blocks in which frames meet do so; otherwise those alone that look at
+            single frames.
+        projects_text: Whether the text's states are first brought to the width of the tokens, once
+            for all blocks.
+    """
+
+    norm: bool = True
+    in_temporal: bool = True
+    projects_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,10 @@ class BlockOptions:
             tokens, so frames beyond those of training look like nothing seen before; ``rotary``
             leaves time to the rotary positions, which tell attention how far apart two frames are
             and nothing else. Places are told both ways.
+        cross: How text is attended to.
+        positions: How tokens know their places, instead of all that.
+        predicts_variance: Whether the last layer has as many outputs again, of a learned variance,
+            which are not read.
     """
 
     feedforward: FeedForwardKind = "gelu_tanh"
@@ -53,6 +75,9 @@ class BlockOptions:
     backend: Backend = "auto"
     gradient_checkpointing: bool = False
     time_positions: TimePositions = "absolute"
+    cross: CrossOptions = field(default_factory=CrossOptions)
+    positions: Positions | None = None
+    predicts_variance: bool = False
 
     def __post_init__(self) -> None:
         """Check the closed choice that no layer checks."""
@@ -140,7 +165,7 @@ class DiTBlock(nn.Module):
         self.attention = Attention(dim, num_heads, **common)  # type: ignore[arg-type]
         self.cross_attention: Attention | None = None
         if text_dim is not None:
-            self.norm_cross = make_norm(options.norm, dim)
+            self.norm_cross = make_norm(options.norm, dim) if options.cross.norm else nn.Identity()
             self.cross_attention = Attention(dim, num_heads, text_dim, **common)  # type: ignore[arg-type]
         self.norm2 = make_norm(options.norm, dim, affine=False)
         self.feedforward = make_feedforward(options.feedforward, dim, options.mlp_ratio)

@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vdm.layers.position_rules import AddedSinCos, CountedRotary, FittedRotary, Positions
+from vdm.layers.factorization import Spatial, Temporal
+from vdm.layers.position_rules import (
+    AddedSinCos,
+    CountedRotary,
+    FittedRotary,
+    Positions,
+    SpaceThenTime,
+)
+from vdm.models.dit import VideoDiT
+from vdm.models.dit_blocks import BlockOptions, CrossOptions
 from vdm.models.joint_dit import JointDiT
 
 CogVideoXKind = Literal["2b", "5b", "5b-i2v", "1.5", "1.5-i2v"]
@@ -78,4 +87,56 @@ def cogvideox(kind: CogVideoXKind, size: CogVideoXSize) -> JointDiT:
         learned=(size.num_text, t, *tokens) if kind == "5b-i2v" else None,
         given="latents" if kind.endswith("i2v") else False,
         offset_dim=size.cond_dim if kind == "1.5-i2v" else None,
+    )
+
+
+@dataclass(frozen=True)
+class LatteSize:
+    """What differs between the published Latte network and a tiny one.
+
+    Args:
+        num_heads: Attention heads.
+        head_dim: Their width.
+        depth: Pairs of blocks: one over places, one over frames.
+        in_channels: Channels of the latents.
+        text_dim: Width of the text's states.
+        sample: Latents along a side of the frames in training.
+        patch: Latents per token along h and w.
+    """
+
+    num_heads: int = 16
+    head_dim: int = 72
+    depth: int = 28
+    in_channels: int = 4
+    text_dim: int = 4096
+    sample: int = 64
+    patch: int = 2
+
+
+def latte(size: LatteSize = LatteSize()) -> VideoDiT:
+    """A network of the kind of Latte-1.
+
+    Args:
+        size: How large.
+
+    Source:
+        Ma et al. 2024, "Latte: Latent Diffusion Transformer for Video Generation",
+        arXiv:2401.03048, variant 1; maxin-cn/Latte-1.
+    """
+    return VideoDiT(
+        size.in_channels,
+        size.num_heads * size.head_dim,
+        2 * size.depth,
+        size.num_heads,
+        (1, size.patch, size.patch),
+        [Spatial(), Temporal()],
+        size.text_dim,
+        frame_conditioning=False,
+        block=BlockOptions(
+            qk_norm=None,
+            cross=CrossOptions(norm=False, in_temporal=False, projects_text=True),
+            # A scale for frames beyond 512 pixels, as in its image model.
+            positions=SpaceThenTime(size.sample // size.patch, max(size.sample // 64, 1)),
+            predicts_variance=True,
+        ),
     )

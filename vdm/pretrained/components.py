@@ -10,6 +10,7 @@ from torch import nn
 
 from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.image_vae import ImageVAE
+from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights
@@ -115,7 +116,7 @@ def export(
     parts = getattr(source, "parts", source)
     if layout == "diffusers" and isinstance(parts, UNet3D):
         return save_unet(parts, folder, dtype)
-    if layout == "diffusers" and isinstance(parts, JointDiT):
+    if layout == "diffusers" and isinstance(parts, JointDiT | VideoDiT):
         return save_dit(parts, folder, dtype)
     if layout == "diffusers" and isinstance(parts, ImageVAE | CausalVAE):
         return save_vae(parts, folder, dtype)

@@ -5,6 +5,7 @@ The layout is that of diffusers 0.42; its key names are the only thing here that
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
 from vdm.pretrained.diffusers_files import CONFIG, open_weights, read_config
@@ -38,6 +40,27 @@ COGVIDEOX = [
     (r"blocks\.(\d+)\.feedforward\.fc2", r"transformer_blocks.\1.ff.net.2"),
 ]
 """How keys of ours begin, and how theirs do; the rest is the same."""
+
+LATTE = [
+    (r"patch_embed", "pos_embed.proj"),
+    (r"text_embed\.fc", "caption_projection.linear_"),
+    (r"time_embed\.fc", "adaln_single.emb.timestep_embedder.linear_"),
+    (r"shared_modulation", "adaln_single.linear"),
+    (r"final\.modulation\.table", "scale_shift_table"),
+    (r"final\.linear", "proj_out"),
+    (r"spatial\.(\d+)", r"transformer_blocks.\1"),
+    (r"temporal\.(\d+)", r"temporal_transformer_blocks.\1"),
+]
+"""Likewise, where blocks of one kind are counted by themselves."""
+IN_BLOCK = [
+    (r"modulation\.table", "scale_shift_table"),
+    (r"attention\.to_out", "attn1.to_out.0"),
+    (r"attention", "attn1"),
+    (r"cross_attention\.to_out", "attn2.to_out.0"),
+    (r"cross_attention", "attn2"),
+    (r"feedforward\.fc1", "ff.net.0.proj"),
+    (r"feedforward\.fc2", "ff.net.2"),
+]
 
 
 def load_dit(folder: str | Path, variant: str | None = None) -> nn.Module:
@@ -90,20 +113,42 @@ def dit_entries(network: nn.Module) -> list[Entry]:
     Raises:
         ValueError: If it is of no published kind.
     """
-    if not isinstance(network, JointDiT):
-        raise ValueError(f"got a {type(network).__name__}, for which diffusers has no names")
-    return [_cogvideox(network, key, value.shape) for key, value in network.state_dict().items()]
+    state = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if isinstance(network, JointDiT):
+        return [_cogvideox(network, key, shape) for key, shape in state.items()]
+    if isinstance(network, VideoDiT):
+        return [_latte(network, key, shape) for key, shape in state.items()]
+    raise ValueError(f"got a {type(network).__name__}, for which diffusers has no names")
 
 
-def _cogvideox(network: JointDiT, key: str, shape: torch.Size) -> Entry:
+def _cogvideox(network: JointDiT, key: str, shape: tuple[int, ...]) -> Entry:
     theirs = _renamed(key, COGVIDEOX)
-    if key == "patch_embed.weight" and network.patch_size[0] == 1:  # a convolution there
-        rows, columns = shape
-        _, ph, pw = network.patch_size
-        return Entry(theirs, (key,), shapes=((rows, columns // (ph * pw), ph, pw), tuple(shape)))
+    if key == "patch_embed.weight" and network.patch_size[0] == 1:
+        return _kernel(theirs, key, shape, network.patch_size[1:])
     if key == "learned.table":
-        return Entry(theirs, (key,), shapes=((1, *shape), tuple(shape)))
+        return Entry(theirs, (key,), shapes=((1, *shape), shape))
     return Entry(theirs, (key,))
+
+
+def _latte(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
+    name = key
+    if found := re.fullmatch(r"blocks\.(\d+)\.(.+)", key):
+        number = int(found[1])
+        kind = "temporal" if number % 2 else "spatial"
+        name = f"{kind}.{number // 2}.{_renamed(found[2], IN_BLOCK)}"
+    theirs = _renamed(name, LATTE)
+    if key == "patch_embed.weight":
+        return _kernel(theirs, key, shape, network.patch_size[1:])
+    if key.startswith("final.linear."):  # theirs lists channels innermost
+        _, ph, pw = network.patch_size
+        return Entry(theirs, (key,), groups=(ph * pw, shape[0] // (ph * pw)))
+    return Entry(theirs, (key,))
+
+
+def _kernel(theirs: str, key: str, shape: tuple[int, ...], patch: tuple[int, ...]) -> Entry:
+    """A map of patches, which is a convolution there."""
+    rows, columns = shape
+    return Entry(theirs, (key,), shapes=((rows, columns // math.prod(patch), *patch), shape))
 
 
 def _renamed(key: str, names: list[tuple[str, str]]) -> str:

@@ -8,8 +8,9 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from vdm.layers.position_rules import FittedRotary
-from vdm.models.dit_presets import CogVideoXKind, CogVideoXSize, cogvideox
+from vdm.layers.position_rules import FittedRotary, SpaceThenTime
+from vdm.models.dit import VideoDiT
+from vdm.models.dit_presets import CogVideoXKind, CogVideoXSize, LatteSize, cogvideox, latte
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_settings import ForeignConfig
 from vdm.utils.config import describe
@@ -47,16 +48,19 @@ def config_from_dit(network: nn.Module) -> dict[str, Any]:
     Raises:
         ValueError: If diffusers has no class for it.
     """
+    candidates: list[dict[str, Any]] = []
     if isinstance(network, JointDiT):
-        for kind in get_args(CogVideoXKind):
-            config = _cogvideox_settings(network, kind)
-            try:
-                with torch.device("meta"):
-                    built = dit_from_config(config)
-            except ValueError:
-                continue
-            if describe(built) == describe(network):
-                return config
+        candidates = [_cogvideox_settings(network, kind) for kind in get_args(CogVideoXKind)]
+    elif isinstance(network, VideoDiT):
+        candidates = [_latte_settings(network)]
+    for config in candidates:
+        try:
+            with torch.device("meta"):
+                built = dit_from_config(config)
+        except ValueError:
+            continue
+        if describe(built) == describe(network):
+            return config
     raise ValueError(
         f"diffusers has no class for this {type(network).__name__}: it is of no published kind; "
         "expected layout='vdm'"
@@ -139,4 +143,59 @@ def _cogvideox_settings(network: JointDiT, kind: str) -> dict[str, Any]:
     }
 
 
-BUILDERS = {"CogVideoXTransformer3DModel": _cogvideox}
+def _latte(config: ForeignConfig) -> VideoDiT:
+    config.expect(
+        dropout=0.0,
+        attention_bias=True,
+        activation_fn="gelu-approximate",
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+    )
+    for name in ("num_embeds_ada_norm", "video_length"):
+        config.take(name, None)  # of kinds without sinusoids; of a table, which is made as needed
+    heads, width = config.take("num_attention_heads", 16), config.take("attention_head_dim", 88)
+    channels = config.take("in_channels", None)
+    config.expect(out_channels=2 * channels, cross_attention_dim=heads * width)
+    return latte(
+        LatteSize(
+            heads,
+            width,
+            config.take("num_layers", 1),
+            channels,
+            config.take("caption_channels", None),
+            config.take("sample_size", 64),
+            config.take("patch_size", None),
+        )
+    )
+
+
+def _latte_settings(network: VideoDiT) -> dict[str, Any]:
+    """What the class would have to be told, if the network is of this kind."""
+    arguments: Any = network._init_args
+    side, rule = network.patch_size[1], network.options.positions
+    return {
+        "_class_name": "LatteTransformer3DModel",
+        "num_attention_heads": network.num_heads,
+        "attention_head_dim": network.dim // network.num_heads,
+        "num_layers": arguments["depth"] // 2,
+        "in_channels": network.in_channels,
+        "out_channels": 2 * network.in_channels,
+        "caption_channels": arguments["text_dim"],
+        "cross_attention_dim": network.dim,
+        "patch_size": side,
+        "sample_size": rule.side * side if isinstance(rule, SpaceThenTime) else 64,
+        "attention_bias": True,
+        "activation_fn": "gelu-approximate",
+        "norm_type": "ada_norm_single",
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-6,
+        "num_embeds_ada_norm": 1000,
+        "video_length": 16,
+    }
+
+
+BUILDERS = {
+    "CogVideoXTransformer3DModel": _cogvideox,
+    "LatteTransformer3DModel": _latte,
+}

@@ -26,6 +26,8 @@ class Entry:
             convolution is a matrix here.
         is_transposed: Whether it is a matrix with rows for columns.
         shapes: Its shape and that of ours, where the same numbers in the same order have two.
+        groups: Sizes (outer, inner) of two nested groups of its rows, which are nested the other
+            way round in ours.
     """
 
     theirs: str
@@ -33,6 +35,7 @@ class Entry:
     num_unit_axes: int = 0
     is_transposed: bool = False
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    groups: tuple[int, int] | None = None
 
 
 class ForeignWeights(Mapping[str, Tensor]):
@@ -85,6 +88,8 @@ class ForeignWeights(Mapping[str, Tensor]):
                     f"expected {theirs}"
                 )
             value = value.reshape(ours)
+        if entry.groups is not None:
+            value = _nest(value, entry.groups, f"{self.where}: {entry.theirs}")
         value = value.T if entry.is_transposed else value
         if len(entry.ours) == 1:
             return value
@@ -114,6 +119,15 @@ def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str
         parts = [ours[key] for key in entry.ours]
         value = parts[0] if len(parts) == 1 else torch.cat(parts)
         value = value.T if entry.is_transposed else value
+        value = value if entry.groups is None else _nest(value, entry.groups[::-1], entry.theirs)
         value = value if entry.shapes is None else value.reshape(entry.shapes[0])
         found[entry.theirs] = value.reshape(*value.shape, *[1] * entry.num_unit_axes)
     return found
+
+
+def _nest(value: Tensor, groups: tuple[int, int], name: str) -> Tensor:
+    """Rows in two nested groups, nested the other way round."""
+    outer, inner = groups
+    if len(value) != outer * inner:
+        raise ValueError(f"{name} has {len(value)} rows, expected {outer * inner}")
+    return value.unflatten(0, groups).transpose(0, 1).flatten(0, 1)
