@@ -4,13 +4,21 @@ import warnings
 from functools import partial
 
 import torch
+from einops import rearrange
 from torchvision.transforms.functional import to_pil_image
 
-from tests.pretrained.tiny_dit import COGVIDEOX_SIZE, call_cogvideox, cogvideox_pipeline
+from tests.pretrained.tiny_dit import (
+    COGVIDEOX_SIZE,
+    LATTE_SIZE,
+    call_cogvideox,
+    cogvideox_pipeline,
+    latte_pipeline,
+)
 from vdm.types import Conditioning
 
 B, STEPS = 2, 5
 PROMPTS, NEGATIVE = ["a cat runs", "the dogs"], "rain"
+TO_FRAMES = "b c t h w -> (b t) c h w"
 COGVIDEOX = {
     "CogVideoX-2B": "2b",
     "CogVideoX-5B": "5b",
@@ -18,7 +26,9 @@ COGVIDEOX = {
     "CogVideoX1.5-5B": "1.5",
     "CogVideoX1.5-5B-I2V": "1.5-i2v",
 }
+LATTE = "Latte-1"
 SYSTEMS = {system: partial(cogvideox_pipeline, kind) for system, kind in COGVIDEOX.items()}
+SYSTEMS[LATTE] = latte_pipeline
 
 
 def measure_parts(system, ours, theirs):
@@ -29,12 +39,68 @@ def measure_parts(system, ours, theirs):
         ours: The model as it is loaded here.
         theirs: The model of the reference.
     """
+    theirs.set_progress_bar_config(disable=True)
+    if system == LATTE:
+        return {
+            "network": [_latte_network(ours, theirs, size) for size in ((8, 8), (6, 10))],
+            "autoencoder": [_image_encoder(ours, theirs), _image_decoder(ours, theirs)],
+            "frames": [_latte_frames(ours, theirs)],
+        }
     kind = COGVIDEOX[system]
     return {
         "network": [_network(kind, ours, theirs, num_frames) for num_frames in (3, 4)],
         "autoencoder": [_encoder(ours, theirs), _decoder(ours, theirs)],
         "frames": [_frames(kind, ours, theirs)],
     }
+
+
+def _latte_network(ours, theirs, size):
+    x, text, steps = torch.randn(B, 4, 5, *size), torch.randn(B, 7, 14), torch.tensor([981.0, 41.0])
+    expected = theirs.transformer(x, steps, text).sample[:, :4]
+    return ours.network(x, steps, Conditioning(text=text)), expected
+
+
+def _image_encoder(ours, theirs):
+    video = 2 * torch.rand(B, 3, 5, 20, 28) - 1
+    expected = theirs.vae.encode(rearrange(video, TO_FRAMES)).latent_dist.mean
+    return rearrange(ours.autoencoder.encode_moments(video)[0], TO_FRAMES), expected
+
+
+def _image_decoder(ours, theirs):
+    raw = torch.randn(B, 4, 5, 5, 7)
+    expected = theirs.vae.decode(rearrange(raw, TO_FRAMES)).sample
+    return rearrange(ours.autoencoder.decode_raw(raw), TO_FRAMES), expected
+
+
+def _latte_frames(ours, theirs):
+    """Of whole clips, one prompt after the other there."""
+    height, width = LATTE_SIZE
+    common = {"height": height, "width": width, "guidance_scale": 3.0}
+    seeds = [11, 5]
+    made = [
+        theirs(
+            prompt,
+            negative_prompt=NEGATIVE,
+            video_length=5,
+            num_inference_steps=STEPS,
+            generator=torch.Generator().manual_seed(seed),
+            clean_caption=False,
+            output_type="pt",
+            **common,
+        ).frames
+        for prompt, seed in zip(PROMPTS, seeds, strict=True)
+    ]
+    clip = _quietly(ours, num_frames=5, seed=seeds, **common)
+    return clip.frames, torch.cat(made).transpose(1, 2)
+
+
+def _quietly(generate, **asked):
+    """Ours, without the warning that it was not trained on such small clips."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return generate(
+            PROMPTS, negative_prompt=[NEGATIVE] * B, steps=STEPS, progress=False, **asked
+        )
 
 
 def _network(kind, ours, theirs, num_frames):
@@ -60,7 +126,6 @@ def _decoder(ours, theirs):
 
 def _frames(kind, ours, theirs):
     """Of whole clips, guidance on, from the same seeds."""
-    theirs.set_progress_bar_config(disable=True)
     height, width = COGVIDEOX_SIZE
     pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]
     common = {"height": height, "width": width, "num_frames": 9, "guidance_scale": 3.0}
@@ -75,14 +140,5 @@ def _frames(kind, ours, theirs):
         output_type="pt",
         **common,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it was not trained on such small clips
-        clip = ours(
-            PROMPTS,
-            negative_prompt=[NEGATIVE] * B,
-            steps=STEPS,
-            seed=seeds,
-            progress=False,
-            **common,
-        )
+    clip = _quietly(ours, seed=seeds, **common)
     return clip.frames, made.frames.transpose(1, 2)

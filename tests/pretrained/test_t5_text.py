@@ -37,7 +37,7 @@ def tokens(words):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("padding", ["read", "zeroed", "masked"])
+@pytest.mark.parametrize("padding", ["read", "zeroed", "masked", "masked_alike"])
 def test_states_agree(theirs, words, tmp_path, padding):
     ours = load_t5_text(tmp_path, words, LENGTH, padding)
     told = tokens(words)
@@ -47,8 +47,9 @@ def test_states_agree(theirs, words, tmp_path, padding):
     if padding == "zeroed":
         expected = expected * mask[..., None]
     assert relative_error(states.text, expected) < 1e-6
-    assert (states.text_mask is not None) == (padding == "masked")
-    if padding == "masked":
+    assert (states.text_mask is not None) == padding.startswith("masked")
+    assert ours.masks_alike == (padding == "masked_alike")
+    if states.text_mask is not None:
         assert torch.equal(states.text_mask, mask.float())
     assert states.pooled_text is None
     assert not any(value.is_meta for value in [*ours.parameters(), *ours.buffers()])
@@ -90,6 +91,14 @@ def test_it_is_written_down_and_built_again_without_its_folder(theirs, words, tm
     again = build(json.loads(json.dumps(describe(ours)))).eval()
     again.load_state_dict(ours.state_dict())
     assert torch.equal(again(TEXTS).text, ours(TEXTS).text)
+
+
+@torch.no_grad()
+def test_capitals_may_not_count(theirs, words, tmp_path):
+    ours = load_t5_text(tmp_path, words, LENGTH, lowers=True)
+    assert torch.equal(ours([" A Cat runs"]).text, ours(["a cat runs"]).text)
+    exact = load_t5_text(tmp_path, words, LENGTH)
+    assert not torch.equal(exact(["A cat runs"]).text, exact(["a cat runs"]).text)
 
 
 @torch.no_grad()

@@ -6,17 +6,21 @@ from types import SimpleNamespace
 
 import torch
 from diffusers import (
+    AutoencoderKL,
     AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
+    DDIMScheduler,
+    LattePipeline,
     LatteTransformer3DModel,
 )
 from einops import rearrange
 
 from tests.models.unet3d_oracles import reference
+from tests.pretrained.test_diffusers_vae import IMAGE as IMAGE_VAE
 from tests.pretrained.tiny_t5 import make_text_encoder, make_tokenizer
 
 FRAMES_FIRST = "b c t h w -> b t c h w"
@@ -121,3 +125,21 @@ LATTE = {
 def make_latte(scale=1.0, **more):
     """With every number drawn anew."""
     return reference(LatteTransformer3DModel, scale, **LATTE | more)
+
+
+LATTE_SIZE = (24, 32)
+
+
+def latte_pipeline():
+    """A whole model, for clips of five frames."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = make_tokenizer(Path(folder))
+    return LattePipeline(
+        tokenizer,
+        make_text_encoder(tokenizer),
+        reference(
+            AutoencoderKL, 0.7, **IMAGE_VAE | {"latent_channels": 4, "scaling_factor": 0.18215}
+        ),
+        make_latte(0.7),
+        DDIMScheduler(clip_sample=False),
+    )

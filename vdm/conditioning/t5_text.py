@@ -14,7 +14,7 @@ from torch import nn
 from vdm.conditioning.text import TextStates
 from vdm.utils.config import configurable
 
-Padding = Literal["read", "zeroed", "masked"]
+Padding = Literal["read", "zeroed", "masked", "masked_alike"]
 PIECES = "spiece.model"
 TOKENIZER_FILES = (
     PIECES,
@@ -35,8 +35,11 @@ class T5TextEncoder(nn.Module):
             base 64.
         max_length: Tokens of a text; shorter ones are filled up.
         padding: What becomes of the tokens that fill up: ``read`` like all others, by the encoder
-            and by what comes after it; ``zeroed`` behind an encoder that does not see them; or
-            ``masked``: as ``zeroed``, but left as they are and marked in the mask.
+            and by what comes after it; ``zeroed`` behind an encoder that does not see them;
+            ``masked``: as ``zeroed``, but left as they are and marked in the mask; or
+            ``masked_alike``: of what guidance leads away from, as many tokens are read as of the
+            prompt.
+        lowers: Whether capitals and the space around a text do not count.
 
     Raises:
         ValueError: If the model, the padding or the tokenizer's files are unknown.
@@ -52,6 +55,7 @@ class T5TextEncoder(nn.Module):
         tokenizer: Mapping[str, str],
         max_length: int = 226,
         padding: Padding = "read",
+        lowers: bool = False,
     ) -> None:
         super().__init__()
         if padding not in get_args(Padding):
@@ -61,7 +65,9 @@ class T5TextEncoder(nn.Module):
         self.model = _model(config)
         # Numbers become vectors here, so that the table has one name.
         self.model.encoder.embed_tokens = None
-        self.max_length, self.padding = max_length, padding
+        self.max_length, self.padding, self.lowers = max_length, padding, lowers
+        self.masks_alike = padding == "masked_alike"
+        """Whether the mask of a prompt is that of its negative prompt, too."""
         self._tokenize = _tokenizer(tokenizer)
 
     def forward(self, prompts: Sequence[str]) -> TextStates:
@@ -73,8 +79,9 @@ class T5TextEncoder(nn.Module):
         Returns:
             States of the tokens, and which are of the text where the others are to be left out.
         """
+        prompts = [prompt.lower().strip() for prompt in prompts] if self.lowers else list(prompts)
         told = self._tokenize(
-            list(prompts),
+            prompts,
             padding="max_length",
             max_length=self.max_length,
             truncation=True,
@@ -88,7 +95,7 @@ class T5TextEncoder(nn.Module):
             return TextStates(states, None, None)
         valid = told.attention_mask.to(device)
         states = self.model(inputs_embeds=embedded, attention_mask=valid).last_hidden_state
-        if self.padding == "masked":
+        if self.padding in ("masked", "masked_alike"):
             return TextStates(states, valid.to(states.dtype), None)
         return TextStates(states * valid[..., None].to(states.dtype), None, None)
 

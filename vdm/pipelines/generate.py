@@ -255,6 +255,8 @@ class Generator:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= self._no_label(raw)
             negative = self._conditioning(unwanted, rest, hidden, batch)
+            if getattr(self.text_encoder, "masks_alike", False):
+                negative = negative.replace(text_mask=positive.text_mask)
         # Samplers whose stride depends on the whole grid are told of it.
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
         tell: dict[str, Any] = {"noise": stream, **whole}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vdm.conditioning.picture import FirstFrame
-from vdm.conditioning.t5_text import T5TextEncoder
+from vdm.conditioning.t5_text import Padding, T5TextEncoder
+from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
+from vdm.pretrained.diffusers_dit_config import config_from_dit
 from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import VERSION, load_vae, save_vae
 from vdm.pretrained.diffusers_scheduler import (
@@ -26,7 +30,13 @@ from vdm.pretrained.t5_folder import load_t5_text, save_t5_text
 
 INDEX = "model_index.json"
 TEXT_TO_VIDEO, IMAGE_TO_VIDEO = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
-DIT_PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO, "CogVideoXVideoToVideoPipeline")
+LATTE_TO_VIDEO = "LattePipeline"
+DIT_PIPELINES = (
+    TEXT_TO_VIDEO,
+    IMAGE_TO_VIDEO,
+    "CogVideoXVideoToVideoPipeline",
+    LATTE_TO_VIDEO,
+)
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 NUM_TEXT = 226
 """Tokens that the published pipeline gives a text, whatever the network's settings say."""
@@ -34,14 +44,26 @@ NUM_TEXT = 226
 OLD = Defaults(49, 8.0, 480, 720, 50, 6.0, frames_first=True)
 NEW = Defaults(81, 16.0, 768, 1360, 50, 6.0, frames_first=True, pads_frames=True)
 """What is published for CogVideoX and for its version 1.5."""
+LATTE = Defaults(16, 8.0, 512, 512, 50, 7.5)
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a network's own structure tells of its system."""
+    """What a network's own structure tells of its system.
 
+    Args:
+        pipeline: Class of the whole.
+        system: Its name.
+        defaults: What is published for it.
+        words: Tokens of a text, what becomes of those that fill up, whether capitals do not count.
+        reads_picture: Whether clips start from a picture.
+    """
+
+    pipeline: str
     system: str
     defaults: Defaults
+    words: tuple[int, Padding, bool]
+    reads_picture: bool = False
 
 
 def read_dit_pipeline(folder: Path) -> Parts:
@@ -65,16 +87,11 @@ def read_dit_pipeline(folder: Path) -> Parts:
         read_config(scheduler, SCHEDULER_CONFIG), str(scheduler / SCHEDULER_CONFIG)
     )
     network, autoencoder = load_dit(folder / "transformer"), load_vae(folder / "vae")
-    if not isinstance(network, JointDiT):
-        raise ValueError(f"{where}: got a {type(network).__name__}, expected CogVideoX's")
     settings = read_config(folder / "transformer", CONFIG)
-    # Positions that are added are those of texts of one length.
-    adds = not settings.get("use_rotary_positional_embeddings") or network.learned is not None
-    num_text = settings.get("max_text_seq_length", NUM_TEXT) if adds else NUM_TEXT
-    words = load_t5_text(folder / "text_encoder", folder / "tokenizer", num_text)
-    kind = _kind_of(network)
+    kind = _kind_of(network, settings)
+    words = load_t5_text(folder / "text_encoder", folder / "tokenizer", *kind.words)
     defaults = replace(
-        _sized(kind.defaults, settings, autoencoder.strides[1]),
+        _sized(kind, settings, autoencoder.strides[1]),
         sampler=rules.sampler,
         time_grid=rules.time_grid,
         time_grid_args=rules.time_grid_args,
@@ -87,7 +104,7 @@ def read_dit_pipeline(folder: Path) -> Parts:
         schedule=rules.schedule,
         target=rules.target,
         preconditioning=rules.preconditioning,
-        given=FirstFrame() if network.given else None,
+        given=FirstFrame() if kind.reads_picture else None,
         defaults=defaults,
         envelope=Envelope(
             (defaults.num_frames, defaults.num_frames),
@@ -114,27 +131,37 @@ def save_dit_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = No
         ValueError: If diffusers has no class for a part of it.
     """
     network, words, autoencoder = parts.network, parts.text_encoder, parts.autoencoder
-    if not isinstance(network, JointDiT) or not isinstance(words, T5TextEncoder):
+    if not isinstance(words, T5TextEncoder) or network is None or autoencoder is None:
         kinds = ", ".join(type(part).__name__ for part in parts.modules.values())
-        raise ValueError(f"diffusers has no pipeline for {kinds}; expected layout='vdm'")
-    if autoencoder is None:
-        raise ValueError("got a model without autoencoder, expected layout='vdm'")
+        raise ValueError(f"diffusers has no class for {kinds}; expected layout='vdm'")
+    settings = config_from_dit(network)
+    kind = _kind_of(network, settings | {"max_text_seq_length": words.max_length})
+    if (words.max_length, words.padding, words.lowers) != kind.words:
+        raise ValueError(
+            f"got texts of {words.max_length} tokens with padding={words.padding!r} and "
+            f"lowers={words.lowers}, expected {kind.words} of {kind.system}"
+        )
     scheduler = config_from_rules(rules_of(parts))
-    side = autoencoder.strides[1]  # type: ignore[index]
-    more: dict[str, Any] = {"max_text_seq_length": words.max_length}
-    if network.patch_size[0] == 1:  # the other networks are not told of one size of clip
+    side = int(autoencoder.strides[1])  # type: ignore[index, arg-type]
+    more: dict[str, Any] = {}
+    if isinstance(network, VideoDiT):
+        more["video_length"] = parts.defaults.num_frames
+    else:
+        more["max_text_seq_length"] = words.max_length
+    if isinstance(network, JointDiT) and network.patch_size[0] == 1:
+        # The other networks are not told of one size of clip.
         more["sample_frames"] = parts.defaults.num_frames
-        more["sample_height"] = parts.defaults.height // int(side)
-        more["sample_width"] = parts.defaults.width // int(side)
+        more["sample_height"] = parts.defaults.height // side
+        more["sample_width"] = parts.defaults.width // side
     save_dit(network, folder / "transformer", dtype, more)
     save_vae(autoencoder, folder / "vae", dtype)  # type: ignore[arg-type]
     vae = read_config(folder / "vae")["_class_name"]
     _write_json(folder / "scheduler" / SCHEDULER_CONFIG, scheduler)
     index: dict[str, Any] = {
-        "_class_name": IMAGE_TO_VIDEO if network.given else TEXT_TO_VIDEO,
+        "_class_name": kind.pipeline,
         "_diffusers_version": VERSION,
         "scheduler": ["diffusers", scheduler["_class_name"]],
-        "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
+        "transformer": ["diffusers", settings["_class_name"]],
         "vae": ["diffusers", vae],
         **save_t5_text(words, folder / "text_encoder", folder / "tokenizer", dtype),
     }
@@ -142,21 +169,38 @@ def save_dit_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = No
     return folder
 
 
-def _kind_of(network: JointDiT) -> _Kind:
-    """Which system a network is of."""
-    suffix = "-I2V" if network.given else ""
+def _kind_of(network: nn.Module, settings: Mapping[str, Any]) -> _Kind:
+    """Which system a network is of.
+
+    Args:
+        network: The network.
+        settings: Those of its class.
+    """
+    if not isinstance(network, JointDiT):
+        return _Kind(LATTE_TO_VIDEO, "Latte-1", LATTE, (120, "masked_alike", True))
+    suffix, pipeline = ("-I2V", IMAGE_TO_VIDEO) if network.given else ("", TEXT_TO_VIDEO)
+    rotates = settings.get("use_rotary_positional_embeddings", False)
+    # Positions that are added are those of texts of one length.
+    adds = not rotates or network.learned is not None
+    num_text = settings.get("max_text_seq_length", NUM_TEXT) if adds else NUM_TEXT
+    words: tuple[int, Padding, bool] = (num_text, "read", False)
     if network.patch_size[0] == 2:
-        return _Kind(f"CogVideoX1.5-5B{suffix}", NEW)
-    rotates = network.positions.rotary((1, 1, 1), network.head_dim, torch.device("cpu")) is not None
-    return _Kind(f"CogVideoX-5B{suffix}" if rotates else "CogVideoX-2B", OLD)
+        system, defaults = f"CogVideoX1.5-5B{suffix}", NEW
+    else:
+        system, defaults = f"CogVideoX-5B{suffix}" if rotates else "CogVideoX-2B", OLD
+    return _Kind(pipeline, system, defaults, words, bool(network.given))
 
 
-def _sized(published: Defaults, settings: dict[str, Any], side: int) -> Defaults:
+def _sized(kind: _Kind, settings: Mapping[str, Any], side: int) -> Defaults:
     """Published settings, in the size of the network's clips if it is told one that is meant."""
+    if kind.pipeline == LATTE_TO_VIDEO:
+        size = settings.get("sample_size", 64) * side
+        num_frames = settings.get("video_length", 16)
+        return replace(kind.defaults, num_frames=num_frames, height=size, width=size)
     if settings.get("patch_size_t") is not None:  # a square that is larger than any clip
-        return published
+        return kind.defaults
     return replace(
-        published,
+        kind.defaults,
         num_frames=settings.get("sample_frames", 49),
         height=settings.get("sample_height", 60) * side,
         width=settings.get("sample_width", 90) * side,

@@ -11,7 +11,7 @@ from torch import nn
 
 from vdm.conditioning.clip_image import MEAN, STD, ClipImageEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder
-from vdm.models.joint_dit import JointDiT
+from vdm.conditioning.t5_text import T5TextEncoder
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_dit_pipeline import save_dit_pipeline
 from vdm.pretrained.diffusers_files import CONFIG
@@ -59,7 +59,7 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If diffusers has no class for a part of it.
     """
-    if isinstance(parts.network, JointDiT):
+    if isinstance(parts.text_encoder, T5TextEncoder):
         return save_dit_pipeline(parts, folder, dtype)
     if not isinstance(parts.network, UNet3D) or parts.autoencoder is None:
         kinds = ", ".join(type(part).__name__ for part in parts.modules.values())

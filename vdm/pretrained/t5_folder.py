@@ -18,7 +18,11 @@ CLASSES = {"t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
 def load_t5_text(
-    folder: str | Path, tokenizer: str | Path, max_length: int = 226, padding: Padding = "read"
+    folder: str | Path,
+    tokenizer: str | Path,
+    max_length: int = 226,
+    padding: Padding = "read",
+    lowers: bool = False,
 ) -> T5TextEncoder:
     """An encoder from a component folder, and its tokenizer from another.
 
@@ -28,6 +32,7 @@ def load_t5_text(
         max_length: Tokens of a text.
         padding: What becomes of the tokens that fill up, see
             :class:`vdm.conditioning.t5_text.T5TextEncoder`.
+        lowers: Whether capitals and the space around a text do not count.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -36,7 +41,7 @@ def load_t5_text(
     folder = Path(folder)
     config, words = read_config(folder), read_tokenizer(Path(tokenizer))
     with torch.device("meta"):
-        encoder = T5TextEncoder(config, words, max_length, padding)
+        encoder = T5TextEncoder(config, words, max_length, padding, lowers)
     places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
     twice = ["encoder.embed_tokens.weight"]  # the table of tokens under another name
     fill(encoder, ForeignWeights(open_weights(folder), places, twice, str(folder)), str(folder))
