@@ -8,6 +8,7 @@ from vdm.layers.position_rules import (
     CountedRotary,
     FittedRotary,
     SpaceThenTime,
+    ThirdsRotary,
 )
 from vdm.layers.positions import forget_tables, rotary_table, sincos
 
@@ -41,6 +42,12 @@ def test_counted_rotations_are_those_of_whole_numbers():
     expected = rotary_table([torch.arange(n).double() for n in GRID], (4, 6, 6))
     assert torch.equal(table.cos, expected.cos)
     assert torch.equal(table.sin, expected.sin)
+
+
+def test_rotations_may_share_a_head_in_thirds():
+    table = ThirdsRotary().rotary(GRID, 20, CPU)
+    expected = rotary_table([torch.arange(n).double() for n in GRID], (8, 6, 6))
+    assert torch.equal(table.cos, expected.cos)
 
 
 @pytest.mark.parametrize(

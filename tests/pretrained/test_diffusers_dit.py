@@ -4,15 +4,17 @@ import json
 
 import pytest
 import torch
-from diffusers import CogVideoXTransformer3DModel, LatteTransformer3DModel
+from diffusers import CogVideoXTransformer3DModel, LatteTransformer3DModel, WanTransformer3DModel
 
 from tests.models.unet3d_oracles import relative_error
 from tests.pretrained.tiny_dit import (
     COGVIDEOX_KINDS,
     LATTE,
+    WAN,
     call_cogvideox,
     make_cogvideox,
     make_latte,
+    make_wan,
 )
 from vdm.layers.position_rules import CountedRotary
 from vdm.models.joint_dit import JointDiT
@@ -226,3 +228,86 @@ def test_rows_of_other_sizes_than_said_are_refused():
     ours = dict(ForeignWeights({"out": rows}, place))
     assert ours["ours"].tolist() == [0, 3, 1, 4, 2, 5]
     assert torch.equal(to_foreign(ours, place)["out"], rows)
+
+
+WAN_FULL = {
+    "1.3B": (
+        {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960},
+        1_418_996_800,
+        825,
+    ),
+    "14B": ({}, 14_288_491_584, 1095),
+    "TI2V-5B": (
+        {
+            "num_attention_heads": 24,
+            "num_layers": 30,
+            "ffn_dim": 14336,
+            "in_channels": 48,
+            "out_channels": 48,
+        },
+        4_999_787_712,
+        825,
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 10)])
+@pytest.mark.parametrize("patch_size", [(1, 2, 2), (2, 1, 2)])
+@torch.no_grad()
+def test_wan_computes_the_same(tmp_path, patch_size, size):
+    theirs = make_wan(patch_size=patch_size)
+    theirs.save_pretrained(tmp_path)
+    ours = load_network(tmp_path)
+    torch.manual_seed(1)
+    x, text = torch.randn(B, C, 4, *size), torch.randn(B, 7, 14)
+    expected = theirs(x, STEPS, text).sample
+    assert relative_error(ours(x, STEPS, Conditioning(text=text)), expected) < 2e-6
+
+
+@torch.no_grad()
+def test_wan_is_told_a_noise_level_for_every_frame(tmp_path):
+    theirs = make_wan()
+    theirs.save_pretrained(tmp_path)
+    ours = load_network(tmp_path)
+    torch.manual_seed(1)
+    x, text = torch.randn(B, C, 3, 6, 10), torch.randn(B, 7, 14)
+    levels = torch.tensor([[0.0, 981.0, 981.0], [0.0, 41.0, 300.0]])
+    expected = theirs(x, levels.repeat_interleave(15, dim=1), text).sample  # one for every token
+    assert relative_error(ours(x, levels, Conditioning(text=text)), expected) < 2e-6
+
+
+def test_wan_comes_back_bit_for_bit(tmp_path):
+    theirs = make_wan()
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="30KB")
+    export(load_network(tmp_path / "theirs"), tmp_path / "back")
+    back, report = WanTransformer3DModel.from_pretrained(
+        tmp_path / "back", output_loading_info=True
+    )
+    assert not any(report.values())
+    expected = theirs.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in back.state_dict().items())
+    settings = json.loads((tmp_path / "back" / "config.json").read_text())
+    known = set(WAN) - {"rope_max_seq_len"}
+    assert {key: settings[key] for key in known} == {key: WAN[key] for key in known}
+
+
+@pytest.mark.parametrize("kind", WAN_FULL)
+def test_full_wans_have_the_published_keys_and_shapes(kind):
+    more, count, keys = WAN_FULL[kind]
+    with torch.device("meta"):
+        theirs = WanTransformer3DModel(**more)
+        ours = dit_from_config(config_of(theirs))
+        found = to_foreign(ours.state_dict(), dit_entries(ours))
+    expected = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in found.items()} == expected
+    assert len(found) == keys
+    assert sum(p.numel() for p in ours.parameters()) == count
+
+
+def test_wans_that_see_pictures_are_refused():
+    config = {**WAN, "_class_name": "WanTransformer3DModel", "image_dim": 10}
+    with pytest.raises(ValueError, match=r"x.json: got image_dim=10, expected None"):
+        dit_from_config(config, "x.json")
+    config |= {"image_dim": None, "in_channels": 9}
+    with pytest.raises(ValueError, match=r"x.json: got out_channels=4, expected 9"):
+        dit_from_config(config, "x.json")

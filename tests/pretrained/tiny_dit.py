@@ -16,6 +16,7 @@ from diffusers import (
     DDIMScheduler,
     LattePipeline,
     LatteTransformer3DModel,
+    WanTransformer3DModel,
 )
 from einops import rearrange
 
@@ -143,3 +144,20 @@ def latte_pipeline():
         make_latte(0.7),
         DDIMScheduler(clip_sample=False),
     )
+
+
+WAN = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": 14,
+    "ffn_dim": 32,
+    "num_layers": 2,
+    "rope_max_seq_len": 32,
+}
+
+
+def make_wan(scale=1.0, **more):
+    """With every number drawn anew."""
+    return reference(WanTransformer3DModel, scale, **WAN | more)

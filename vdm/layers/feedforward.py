@@ -86,7 +86,7 @@ def make_feedforward(
     Raises:
         ValueError: If the kind is unknown.
     """
-    hidden = int(ratio * dim)
+    hidden = round(ratio * dim)  # exact, where the ratio is that of two whole numbers
     gated_hidden = -(-2 * hidden // 3 // 8) * 8  # two thirds, on a multiple of eight
     if kind == "gelu":
         return MLP(dim, hidden, "none", bias)

@@ -11,7 +11,15 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.layers.positions import Axes, RotaryTable, keep_tables, rotary_table, sincos, sincos_grid
+from vdm.layers.positions import (
+    Axes,
+    RotaryTable,
+    default_axes_dims,
+    keep_tables,
+    rotary_table,
+    sincos,
+    sincos_grid,
+)
 
 
 class Positions:
@@ -96,6 +104,19 @@ class SpaceThenTime(Positions):
 class Rotary(Positions, ABC):
     """Rotations: a quarter of the channels for time, then halves of the rest for h and w."""
 
+    def axes_dims(self, head_dim: int) -> Axes:
+        """Channels of a head for (t, h, w).
+
+        Raises:
+            ValueError: If they cannot be shared out.
+        """
+        if head_dim % 16:
+            raise ValueError(
+                f"got head_dim={head_dim}, expected a multiple of 16; "
+                f"nearest: {_near(head_dim, 16)}"
+            )
+        return (head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8)
+
     @abstractmethod
     def coordinates(self, grid: Axes) -> Sequence[Float[Tensor, " _"]]:
         """Where tokens stand along each axis, in float64."""
@@ -106,11 +127,6 @@ class Rotary(Positions, ABC):
         Raises:
             ValueError: If the channels cannot be shared out.
         """
-        if head_dim % 16:
-            raise ValueError(
-                f"got head_dim={head_dim}, expected a multiple of 16; "
-                f"nearest: {_near(head_dim, 16)}"
-            )
         return _rotary(self, grid, head_dim, device)
 
 
@@ -125,6 +141,24 @@ class CountedRotary(Rotary):
     def coordinates(self, grid: Axes) -> Sequence[Float[Tensor, " _"]]:
         """Whole numbers."""
         return [torch.arange(size, dtype=torch.float64, device="cpu") for size in grid]
+
+
+@dataclass(frozen=True)
+class ThirdsRotary(CountedRotary):
+    """The same with a third of the channels for every axis, time taking what is left.
+
+    Source:
+        Wan team 2025, "Wan: Open and Advanced Large-Scale Video Generative Models",
+        arXiv:2503.20314, as in the released models.
+    """
+
+    def axes_dims(self, head_dim: int) -> Axes:
+        """Channels of a head for (t, h, w).
+
+        Raises:
+            ValueError: If the head is too small or odd.
+        """
+        return default_axes_dims(head_dim)
 
 
 @dataclass(frozen=True)
@@ -192,6 +226,5 @@ def _time(grid: Axes, dim: int, device: torch.device) -> Tensor:
 
 @keep_tables(8)
 def _rotary(rule: Rotary, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable:
-    axes_dims = (head_dim // 4, 3 * head_dim // 8, 3 * head_dim // 8)
     with torch.inference_mode(False), torch.no_grad():
-        return rotary_table(rule.coordinates(grid), axes_dims, device=device)
+        return rotary_table(rule.coordinates(grid), rule.axes_dims(head_dim), device=device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vdm.layers.attention import QKNorm
 from vdm.layers.factorization import Spatial, Temporal
 from vdm.layers.position_rules import (
     AddedSinCos,
@@ -15,6 +16,7 @@ from vdm.layers.position_rules import (
     FittedRotary,
     Positions,
     SpaceThenTime,
+    ThirdsRotary,
 )
 from vdm.models.dit import VideoDiT
 from vdm.models.dit_blocks import BlockOptions, CrossOptions
@@ -138,5 +140,62 @@ def latte(size: LatteSize = LatteSize()) -> VideoDiT:
             # A scale for frames beyond 512 pixels, as in its image model.
             positions=SpaceThenTime(size.sample // size.patch, max(size.sample // 64, 1)),
             predicts_variance=True,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class WanSize:
+    """What differs between published Wan networks, and tiny ones.
+
+    Args:
+        num_heads: Attention heads.
+        head_dim: Their width.
+        depth: Blocks.
+        hidden: Width between the maps of a feed-forward network.
+        in_channels: Channels of the latents.
+        text_dim: Width of the text's states.
+        patch_size: Latents per token along (t, h, w).
+    """
+
+    num_heads: int = 40
+    head_dim: int = 128
+    depth: int = 40
+    hidden: int = 13824
+    in_channels: int = 16
+    text_dim: int = 4096
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+
+
+WAN_1_3B = WanSize(num_heads=12, depth=30, hidden=8960)
+WAN_14B = WanSize()
+WAN_5B = WanSize(num_heads=24, depth=30, hidden=14336, in_channels=48)
+
+
+def wan(size: WanSize = WAN_14B) -> VideoDiT:
+    """A text-to-video network of Wan 2.1 or 2.2, both experts of the latter included.
+
+    That of 5 B parameters is shown given frames as latents without noise, at noise time 0.
+
+    Args:
+        size: How large.
+
+    Source:
+        Wan team 2025, arXiv:2503.20314, section 4.2; Wan-AI/Wan2.1-T2V-14B and its relatives.
+    """
+    dim = size.num_heads * size.head_dim
+    return VideoDiT(
+        size.in_channels,
+        dim,
+        size.depth,
+        size.num_heads,
+        size.patch_size,
+        text_dim=size.text_dim,
+        frame_conditioning=False,
+        block=BlockOptions(
+            mlp_ratio=size.hidden / dim,
+            qk_norm=QKNorm("rms", "full"),
+            cross=CrossOptions(projects_text=True),
+            positions=ThirdsRotary(),
         ),
     )

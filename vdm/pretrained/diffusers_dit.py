@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdm.layers.position_rules import ThirdsRotary
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
@@ -52,7 +53,19 @@ LATTE = [
     (r"temporal\.(\d+)", r"temporal_transformer_blocks.\1"),
 ]
 """Likewise, where blocks of one kind are counted by themselves."""
+WAN = [
+    (r"patch_embed", "patch_embedding"),
+    (r"text_embed\.fc", "condition_embedder.text_embedder.linear_"),
+    (r"time_embed\.fc", "condition_embedder.time_embedder.linear_"),
+    (r"shared_modulation", "condition_embedder.time_proj"),
+    (r"final\.modulation\.table", "scale_shift_table"),
+    (r"final\.linear", "proj_out"),
+    (r"blocks\.(\d+)\.norm_cross", r"blocks.\1.norm2"),
+    (r"blocks\.(\d+)\.ff\.", r"blocks.\1.ffn."),
+    (r"blocks", "blocks"),
+]
 IN_BLOCK = [
+    (r"norm_cross", "norm_cross"),
     (r"modulation\.table", "scale_shift_table"),
     (r"attention\.to_out", "attn1.to_out.0"),
     (r"attention", "attn1"),
@@ -117,7 +130,8 @@ def dit_entries(network: nn.Module) -> list[Entry]:
     if isinstance(network, JointDiT):
         return [_cogvideox(network, key, shape) for key, shape in state.items()]
     if isinstance(network, VideoDiT):
-        return [_latte(network, key, shape) for key, shape in state.items()]
+        place = _wan if isinstance(network.options.positions, ThirdsRotary) else _latte
+        return [place(network, key, shape) for key, shape in state.items()]
     raise ValueError(f"got a {type(network).__name__}, for which diffusers has no names")
 
 
@@ -142,6 +156,20 @@ def _latte(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
     if key.startswith("final.linear."):  # theirs lists channels innermost
         _, ph, pw = network.patch_size
         return Entry(theirs, (key,), groups=(ph * pw, shape[0] // (ph * pw)))
+    return Entry(theirs, (key,))
+
+
+def _wan(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
+    name = key
+    if found := re.fullmatch(r"(blocks\.\d+)\.(.+)", key):
+        name = f"{found[1]}.{_renamed(found[2], IN_BLOCK)}"
+    theirs, patch = _renamed(name, WAN), network.patch_size
+    if key == "patch_embed.weight":
+        return _kernel(theirs, key, shape, patch)
+    if key.startswith("final.linear."):
+        return Entry(theirs, (key,), groups=(math.prod(patch), shape[0] // math.prod(patch)))
+    if key.endswith("modulation.table"):
+        return Entry(theirs, (key,), shapes=((1, *shape), shape))
     return Entry(theirs, (key,))
 
 

@@ -10,7 +10,15 @@ from torch import nn
 
 from vdm.layers.position_rules import FittedRotary, SpaceThenTime
 from vdm.models.dit import VideoDiT
-from vdm.models.dit_presets import CogVideoXKind, CogVideoXSize, LatteSize, cogvideox, latte
+from vdm.models.dit_presets import (
+    CogVideoXKind,
+    CogVideoXSize,
+    LatteSize,
+    WanSize,
+    cogvideox,
+    latte,
+    wan,
+)
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_settings import ForeignConfig
 from vdm.utils.config import describe
@@ -52,7 +60,7 @@ def config_from_dit(network: nn.Module) -> dict[str, Any]:
     if isinstance(network, JointDiT):
         candidates = [_cogvideox_settings(network, kind) for kind in get_args(CogVideoXKind)]
     elif isinstance(network, VideoDiT):
-        candidates = [_latte_settings(network)]
+        candidates = [_latte_settings(network), _wan_settings(network)]
     for config in candidates:
         try:
             with torch.device("meta"):
@@ -195,7 +203,51 @@ def _latte_settings(network: VideoDiT) -> dict[str, Any]:
     }
 
 
+def _wan(config: ForeignConfig) -> VideoDiT:
+    config.expect(
+        freq_dim=256,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        eps=1e-6,
+        image_dim=None,
+        added_kv_proj_dim=None,
+        pos_embed_seq_len=None,
+    )
+    config.take("rope_max_seq_len", 1024)  # of a table, which is made as needed
+    channels = config.take("in_channels", 16)
+    config.expect(out_channels=channels)
+    pt, ph, pw = config.take("patch_size", (1, 2, 2))
+    return wan(
+        WanSize(
+            config.take("num_attention_heads", 40),
+            config.take("attention_head_dim", 128),
+            config.take("num_layers", 40),
+            config.take("ffn_dim", 13824),
+            channels,
+            config.take("text_dim", 4096),
+            (pt, ph, pw),
+        )
+    )
+
+
+def _wan_settings(network: VideoDiT) -> dict[str, Any]:
+    """What the class would have to be told, if the network is of this kind."""
+    arguments: Any = network._init_args
+    return {
+        "_class_name": "WanTransformer3DModel",
+        "patch_size": list(network.patch_size),
+        "num_attention_heads": network.num_heads,
+        "attention_head_dim": network.dim // network.num_heads,
+        "in_channels": network.in_channels,
+        "out_channels": network.in_channels,
+        "text_dim": arguments["text_dim"],
+        "ffn_dim": round(network.options.mlp_ratio * network.dim),
+        "num_layers": arguments["depth"],
+    }
+
+
 BUILDERS = {
     "CogVideoXTransformer3DModel": _cogvideox,
     "LatteTransformer3DModel": _latte,
+    "WanTransformer3DModel": _wan,
 }
