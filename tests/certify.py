@@ -10,7 +10,7 @@ import diffusers
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from tests.pretrained.parity import REFERENCES, SYSTEMS, measure  # noqa: E402
+from tests.pretrained.parity import SYSTEMS, measure  # noqa: E402
 from vdm.pretrained.certificates import FILE  # noqa: E402
 
 
@@ -19,12 +19,12 @@ def main() -> None:
     entries = [
         {
             "system": system,
-            "reference": REFERENCES.get(system, "diffusers"),
+            "reference": family.REFERENCE,
             "version": diffusers.__version__,
             "date": date.today().isoformat(),
             "parts": measure(system),
         }
-        for system in SYSTEMS
+        for system, family in SYSTEMS.items()
     ]
     FILE.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     for entry in entries:

@@ -1,12 +1,11 @@
 """How close transformers are to their references, part by part and as a whole."""
 
-import warnings
 from functools import partial
 
 import torch
-from einops import rearrange
 from torchvision.transforms.functional import to_pil_image
 
+from tests.pretrained.parity_common import B, image_vae_pairs, load_saved, quietly
 from tests.pretrained.tiny_dit import (
     COGVIDEOX_SIZE,
     LATTE_SIZE,
@@ -16,9 +15,9 @@ from tests.pretrained.tiny_dit import (
 )
 from vdm.types import Conditioning
 
-B, STEPS = 2, 5
+STEPS = 5
 PROMPTS, NEGATIVE = ["a cat runs", "the dogs"], "rain"
-TO_FRAMES = "b c t h w -> (b t) c h w"
+REFERENCE = "diffusers"
 COGVIDEOX = {
     "CogVideoX-2B": "2b",
     "CogVideoX-5B": "5b",
@@ -31,19 +30,19 @@ SYSTEMS = {system: partial(cogvideox_pipeline, kind) for system, kind in COGVIDE
 SYSTEMS[LATTE] = latte_pipeline
 
 
-def measure_parts(system, ours, theirs):
-    """Pairs of what both make, for every part.
+def pairs(system):
+    """What both make, part by part.
 
     Args:
         system: One of ``SYSTEMS``.
-        ours: The model as it is loaded here.
-        theirs: The model of the reference.
     """
+    theirs = SYSTEMS[system]()
+    ours = load_saved(theirs)
     theirs.set_progress_bar_config(disable=True)
     if system == LATTE:
         return {
             "network": [_latte_network(ours, theirs, size) for size in ((8, 8), (6, 10))],
-            "autoencoder": [_image_encoder(ours, theirs), _image_decoder(ours, theirs)],
+            "autoencoder": image_vae_pairs(ours, theirs, 5),
             "frames": [_latte_frames(ours, theirs)],
         }
     kind = COGVIDEOX[system]
@@ -58,18 +57,6 @@ def _latte_network(ours, theirs, size):
     x, text, steps = torch.randn(B, 4, 5, *size), torch.randn(B, 7, 14), torch.tensor([981.0, 41.0])
     expected = theirs.transformer(x, steps, text).sample[:, :4]
     return ours.network(x, steps, Conditioning(text=text)), expected
-
-
-def _image_encoder(ours, theirs):
-    video = 2 * torch.rand(B, 3, 5, 20, 28) - 1
-    expected = theirs.vae.encode(rearrange(video, TO_FRAMES)).latent_dist.mean
-    return rearrange(ours.autoencoder.encode_moments(video)[0], TO_FRAMES), expected
-
-
-def _image_decoder(ours, theirs):
-    raw = torch.randn(B, 4, 5, 5, 7)
-    expected = theirs.vae.decode(rearrange(raw, TO_FRAMES)).sample
-    return rearrange(ours.autoencoder.decode_raw(raw), TO_FRAMES), expected
 
 
 def _latte_frames(ours, theirs):
@@ -95,12 +82,7 @@ def _latte_frames(ours, theirs):
 
 
 def _quietly(generate, **asked):
-    """Ours, without the warning that it was not trained on such small clips."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return generate(
-            PROMPTS, negative_prompt=[NEGATIVE] * B, steps=STEPS, progress=False, **asked
-        )
+    return quietly(generate, PROMPTS, negative_prompt=[NEGATIVE] * B, steps=STEPS, **asked)
 
 
 def _network(kind, ours, theirs, num_frames):

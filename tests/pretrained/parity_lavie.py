@@ -8,10 +8,11 @@ import torch
 
 import vdm
 from tests.pretrained.lavie_release import Release
+from tests.pretrained.parity_common import image_vae_pairs
 from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise, derive_seed
 
-FILES = {
+SYSTEMS = {
     "LaVie": "lavie_base.pt",
     "LaVie interpolation": "lavie_interpolation.pt",
     "LaVie super-resolution": "lavie_vsr.pt",
@@ -23,22 +24,25 @@ PROMPTS, NEGATIVES, SEEDS = ["a cat", "dogs run"], ["rain", "rain"], [11, 5]
 
 
 def pairs(system):
-    """Our model, the image model beside it, and pairs of ours and theirs by part.
+    """What both make, part by part.
 
     Args:
-        system: One of ``FILES``.
+        system: One of ``SYSTEMS``.
     """
     release = Release()
     with tempfile.TemporaryDirectory() as folder:
         release.save_pretrained(Path(folder))
-        ours = vdm.load(Path(folder) / FILES[system])
+        ours = vdm.load(Path(folder) / SYSTEMS[system])
     theirs = release.upscaler if system == "LaVie super-resolution" else release.image_model
     torch.manual_seed(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it was not trained on such small clips
         frames = FRAMES[system](ours, release)
-    network = [_network(system, ours, release, size) for size in SIZES]
-    return ours, theirs, {"network": network, "frames": [frames]}
+    return {
+        "network": [_network(system, ours, release, size) for size in SIZES],
+        "autoencoder": image_vae_pairs(ours, theirs),
+        "frames": [frames],
+    }
 
 
 def _network(system, ours, release, size):
@@ -90,7 +94,7 @@ def _larger_frames(ours, release):
     return clip.frames, release.decode(torch.cat(pieces, dim=2), release.upscaler)
 
 
-FRAMES = dict(zip(FILES, (_base_frames, _frames_between, _larger_frames), strict=True))
+FRAMES = dict(zip(SYSTEMS, (_base_frames, _frames_between, _larger_frames), strict=True))
 
 
 def told_of(keyframes, stride=4):

@@ -1,0 +1,103 @@
+"""How close the U-Nets of diffusers' video pipelines are to diffusers, alone and as models."""
+
+import diffusers
+import torch
+from einops import rearrange, repeat
+from torchvision.transforms.functional import to_pil_image
+
+from tests.pretrained import tiny_models
+from tests.pretrained.parity_common import B, image_vae_pairs, load_saved, quietly
+from vdm.types import Conditioning
+
+T, STEPS = 3, 5
+SIZES = ((8, 12), (7, 10))  # of latents; the second is odd
+PROMPTS, NEGATIVE = ["a cat", "dogs run"], "rain"
+REFERENCE = "diffusers"
+SYSTEMS = {
+    "Stable Video Diffusion": tiny_models.svd,
+    "ModelScope text-to-video": tiny_models.modelscope,
+    "AnimateDiff": tiny_models.animatediff,
+    "AnimateLCM": tiny_models.animatelcm,
+}
+"""What makes a small reference."""
+
+
+def pairs(system):
+    """What both make, part by part.
+
+    Args:
+        system: One of ``SYSTEMS``.
+    """
+    theirs = SYSTEMS[system]()
+    ours = load_saved(theirs)
+    found = {
+        "network": [_network(system, ours, theirs, size) for size in SIZES],
+        "autoencoder": image_vae_pairs(ours, theirs, T),
+        "frames": [_frames(system, ours, theirs)],
+    }
+    if system.startswith("Animate"):
+        found["frames"].append(_changed_frames(ours, theirs))
+    return found
+
+
+def _network(system, ours, theirs, size):
+    x, text = torch.randn(B, 4, T, *size), torch.randn(B, 5, 16)
+    if system == "Stable Video Diffusion":
+        given, image = torch.randn(B, 4, T, *size), text[:, :1]
+        level, ids = torch.tensor([1.63, -0.4]), torch.tensor([[6.0, 127.0, 0.02], [11, 60, 0.1]])
+        both = rearrange(torch.cat((x, given), dim=1), "b c t h w -> b t c h w")
+        expected = theirs.unet(both, level, image, ids).sample.transpose(1, 2)
+        numbers = dict(zip(("fps", "motion_bucket", "noise_aug"), ids.unbind(1), strict=True))
+        return ours.network(x, level, Conditioning(image=image, given=given, **numbers)), expected
+    steps = torch.tensor([981.0, 41.0])
+    each = repeat(text, "b n d -> (b t) n d", t=T) if system.startswith("Animate") else text
+    expected = theirs.unet(x, steps, each).sample
+    return ours.network(x, steps, Conditioning(text=text)), expected
+
+
+def _frames(system, ours, theirs):
+    """Of whole clips, guidance on, from the same noise."""
+    theirs.set_progress_bar_config(disable=True)
+    height, width = 24, 40
+    common = {"num_frames": T, "height": height, "width": width}
+    side = ours.autoencoder.strides[1]
+    noise = torch.randn(B, 4, T, height // side, width // side)
+    told = {**common, "noise": noise, "steps": STEPS}
+    asked = {**common, "num_inference_steps": STEPS, "output_type": "pt"}
+    if system == "Stable Video Diffusion":
+        pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]
+        asked |= {"fps": 7, "motion_bucket_id": 100, "noise_aug_strength": 0.0}
+        told |= {"fps": 7, "motion_bucket": 100, "noise_aug": 0.0}
+        made = theirs(pictures, **asked, latents=noise.transpose(1, 2))
+        clip = quietly(ours, image=pictures, guidance_scale=(1.0, 3.0), **told)
+    else:
+        negative = {"negative_prompt": [NEGATIVE] * B, "guidance_scale": 3.0}
+        seeds = [11, 5]  # of noise that samplers add
+        draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+        made = theirs(PROMPTS, **negative, **asked, latents=noise, generator=draws)
+        clip = quietly(ours, PROMPTS, **negative, **told, seed=seeds)
+    return clip.frames, made.frames.transpose(1, 2)
+
+
+def _changed_frames(ours, theirs):
+    """Of clips that are made from others, what is drawn included."""
+    names = ("vae", "text_encoder", "tokenizer", "unet", "motion_adapter", "scheduler")
+    parts = {name: getattr(theirs, name) for name in names}
+    change = diffusers.AnimateDiffVideoToVideoPipeline(**parts)
+    change.set_progress_bar_config(disable=True)
+    video, seeds = torch.rand(B, 3, T, 24, 40), [11, 5]
+    common = {"negative_prompt": [NEGATIVE] * B, "guidance_scale": 3.0, "strength": 0.7}
+    made = change(
+        [[to_pil_image(frame) for frame in clip.transpose(0, 1)] for clip in video],
+        PROMPTS,
+        **common,
+        height=24,
+        width=40,
+        num_inference_steps=STEPS,
+        output_type="pt",
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+    )
+    video = (video * 255).floor() / 255  # as pictures hold them
+    told = {"height": 24, "width": 40, "steps": STEPS, "seed": seeds}
+    clip = quietly(ours, PROMPTS, video=video, **common, **told)
+    return clip.frames, made.frames.transpose(1, 2)
