@@ -5,6 +5,7 @@ from vdm.diffusion import time_grids
 from vdm.diffusion.discrete_schedules import DDPMTable
 from vdm.diffusion.schedules import EDM, LinearPath, VPLinear
 from vdm.diffusion.shifted_schedules import (
+    Faded,
     Shifted,
     SNRShifted,
     ZeroTerminalSNR,
@@ -102,3 +103,21 @@ def test_zero_terminal_snr_is_that_of_diffusers():
 def test_impossible_changes_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("end", [0.3, 0.7])
+def test_the_fade_is_the_published_table(end):
+    published = torch.cat([torch.linspace(1, end, 400).double(), torch.full((600,), end).double()])
+    entries = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
+    faded, table = Faded(DDPMTable(), end), DDPMTable()
+    torch.testing.assert_close(faded.fade(entries), published, rtol=1e-7, atol=0)
+    torch.testing.assert_close(faded.alpha(entries), table.alpha(entries) * faded.fade(entries))
+    assert torch.equal(faded.sigma(entries), table.sigma(entries))
+    assert torch.equal(Faded(table, 1.0).alpha(entries), table.alpha(entries))
+
+
+def test_a_fade_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="got end=0, expected more than 0"):
+        Faded(DDPMTable(), 0)
+    with pytest.raises(ValueError, match=r"got until=0.001, expected more than 0.001"):
+        Faded(DDPMTable(), 0.7, 0.001)

@@ -2,7 +2,7 @@
 
 from vdm.diffusion.discrete_schedules import DDPMTable
 from vdm.diffusion.schedules import EDM, Cosine, LinearPath, ScaledLinear, VPLinear
-from vdm.diffusion.shifted_schedules import Shifted, SNRShifted, ZeroTerminalSNR
+from vdm.diffusion.shifted_schedules import Faded, Shifted, SNRShifted, ZeroTerminalSNR
 
 COGVIDEOX = ZeroTerminalSNR(SNRShifted(DDPMTable(), 3.0))
 SCHEDULES = [
@@ -21,4 +21,6 @@ SCHEDULES = [
     ZeroTerminalSNR(VPLinear()),
     ZeroTerminalSNR(Cosine()),
     COGVIDEOX,
+    Faded(DDPMTable(), 0.3),
+    Faded(Cosine(), 0.7, 0.4),
 ]

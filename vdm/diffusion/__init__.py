@@ -11,7 +11,7 @@ from vdm.diffusion.schedules import (
     ScaledLinear,
     VPLinear,
 )
-from vdm.diffusion.shifted_schedules import Shifted, SNRShifted, ZeroTerminalSNR, shift_for
+from vdm.diffusion.shifted_schedules import Faded, Shifted, SNRShifted, ZeroTerminalSNR, shift_for
 from vdm.diffusion.targets import X0, Eps, Target, V, Velocity
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Denoiser",
     "DenoisingLoss",
     "Eps",
+    "Faded",
     "LinearPath",
     "NoiseSchedule",
     "SNRShifted",

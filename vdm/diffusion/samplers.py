@@ -22,81 +22,19 @@ the stochastic equations with the same marginals. No derivative of the schedule 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from itertools import count, pairwise
+from itertools import count
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vdm.diffusion.denoiser import consistency_boundary
-from vdm.diffusion.levels import Level, levels_of
-from vdm.diffusion.schedules import NoiseSchedule, at_least_float32
+from vdm.diffusion.schedules import NoiseSchedule
+from vdm.diffusion.shifted_schedules import Faded
 from vdm.diffusion.time_grids import constant_stride
 from vdm.diffusion.unipc import Evaluation, correct, predict
+from vdm.diffusion.walk import Callback, Grid, Noise, Walk, eps_of, fresh_share, need_noise
 from vdm.types import Denoise
-
-Grid = Float[Tensor, " points"]
-Noise = Callable[[Tensor], Tensor]
-Callback = Callable[[int, int, Tensor], None]
-
-
-class _Walk:
-    """What all samplers share: the grid as numbers, precision, calling the denoiser, reporting."""
-
-    def __init__(
-        self,
-        denoise: Denoise,
-        schedule: NoiseSchedule,
-        x: Tensor,
-        times: Grid,
-        callback: Callback | None,
-        next_times: Float[Tensor, " steps"] | None = None,
-    ) -> None:
-        self.denoise, self.callback, self.dtype = denoise, callback, x.dtype
-        self.start = at_least_float32(x)
-        self.levels = levels_of(schedule, times)
-        if len(self.levels) < 2:
-            raise ValueError(f"got times of shape {tuple(times.shape)}, expected (n + 1,), n >= 1")
-        self.steps = list(pairwise(self.levels))
-        if next_times is not None:
-            if len(next_times) != len(self.steps):
-                raise ValueError(f"got {len(next_times)} next_times, expected {len(self.steps)}")
-            self.steps = list(zip(self.levels[:-1], levels_of(schedule, next_times), strict=True))
-        self.done = 0
-
-    def __iter__(self) -> Iterator[tuple[Level, Level]]:
-        return iter(self.steps)
-
-    def x0(self, x: Tensor, at: Level) -> Tensor:
-        """The denoiser's estimate, in the precision of the running sample."""
-        precision = torch.promote_types(self.dtype, torch.float32)
-        t = torch.full((len(x),), at.t, dtype=precision, device=x.device)
-        return self.denoise(x.to(self.dtype), t).to(x.dtype)
-
-    def report(self, x: Tensor) -> None:
-        """Count a step and tell the callback."""
-        self.done += 1
-        if self.callback is not None:
-            self.callback(self.done - 1, len(self.steps), x.to(self.dtype))
-
-
-def _need_noise(noise: Noise | None, sampler: str) -> Noise:
-    if noise is None:
-        raise ValueError(
-            f"{sampler} is stochastic: got noise=None, expected e.g. SampleNoise(seeds)"
-        )
-    return noise
-
-
-def _eps(x: Tensor, x0: Tensor, at: Level) -> Tensor:
-    return (x - at.alpha * x0) / at.sigma
-
-
-def _fresh(a: Level, b: Level) -> float:
-    """Share of the noise variance at ``b`` that is not in ``a``: ``1 - SNR(a) / SNR(b)``."""
-    return -math.expm1(a.log_snr - b.log_snr)
 
 
 def euler(
@@ -116,11 +54,11 @@ def euler(
     Source:
         Liu et al. 2022, arXiv:2209.03003, eq. 1; Karras et al. 2022, arXiv:2206.00364, eq. 4.
     """
-    walk = _Walk(denoise, schedule, x, times, callback)
+    walk = Walk(denoise, schedule, x, times, callback)
     x = walk.start
     for a, b in walk:
         x0 = walk.x0(x, a)
-        x = x + (b.alpha - a.alpha) * x0 + (b.sigma - a.sigma) * _eps(x, x0, a)
+        x = x + (b.alpha - a.alpha) * x0 + (b.sigma - a.sigma) * eps_of(x, x0, a)
         walk.report(x)
     return x.to(walk.dtype)
 
@@ -140,16 +78,16 @@ def heun(
         Karras et al. 2022, arXiv:2206.00364, algorithm 1, in ``alpha`` and ``sigma`` instead of
         time; for ``alpha = 1`` and on the linear path the two agree.
     """
-    walk = _Walk(denoise, schedule, x, times, callback)
+    walk = Walk(denoise, schedule, x, times, callback)
     x = walk.start
     for a, b in walk:
         x0 = walk.x0(x, a)
-        eps = _eps(x, x0, a)
+        eps = eps_of(x, x0, a)
         d_alpha, d_sigma = b.alpha - a.alpha, b.sigma - a.sigma
         ahead = x + d_alpha * x0 + d_sigma * eps
         if b.sigma > 0:
             x0_ahead = walk.x0(ahead, b)
-            eps_ahead = _eps(ahead, x0_ahead, b)
+            eps_ahead = eps_of(ahead, x0_ahead, b)
             ahead = x + d_alpha * (x0 + x0_ahead) / 2 + d_sigma * (eps + eps_ahead) / 2
         x = ahead
         walk.report(x)
@@ -164,6 +102,7 @@ def ddim(
     *,
     eta: float = 0.0,
     next_times: Float[Tensor, " steps"] | None = None,
+    noise_schedule: NoiseSchedule | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
@@ -177,6 +116,8 @@ def ddim(
         eta: Share of the noise that is replaced by fresh noise, in standard deviations.
         next_times: Where each step goes, ``(n,)``, for published samplers that do not step to the
             next time of their grid (see ``time_grids.constant_stride``).
+        noise_schedule: Whose SNR says how much noise is replaced, for published samplers that take
+            it from another schedule; any amount leaves the marginals as they are.
         noise: Draws noise; needed for ``eta > 0``.
         callback: Told of every step.
 
@@ -189,13 +130,16 @@ def ddim(
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"got eta={eta}, expected 0 (deterministic) to 1 (ancestral)")
-    draw = _need_noise(noise, "ddim with eta > 0") if eta > 0 else None
-    walk = _Walk(denoise, schedule, x, times, callback, next_times)
+    draw = need_noise(noise, "ddim with eta > 0") if eta > 0 else None
+    walk = Walk(denoise, schedule, x, times, callback, next_times)
+    plain = walk
+    if noise_schedule is not None:
+        plain = Walk(denoise, noise_schedule, x, times, None, next_times)
     x = walk.start
-    for a, b in walk:
+    for (a, b), ends in zip(walk, plain, strict=True):
         x0 = walk.x0(x, a)
-        fresh = eta**2 * _fresh(a, b)
-        x = b.alpha * x0 + b.sigma * math.sqrt(1 - fresh) * _eps(x, x0, a)
+        fresh = eta**2 * fresh_share(*ends)
+        x = b.alpha * x0 + b.sigma * math.sqrt(1 - fresh) * eps_of(x, x0, a)
         if draw is not None and b.sigma > 0:
             x = x + b.sigma * math.sqrt(fresh) * draw(x)
         walk.report(x)
@@ -232,6 +176,36 @@ def ddim_constant_stride(
     return ddim(denoise, schedule, x, times, next_times=next_times, callback=callback)
 
 
+def ddim_ancestral(
+    denoise: Denoise,
+    schedule: NoiseSchedule,
+    x: Tensor,
+    times: Grid,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """DDIM with ``eta = 1``, as VideoCrafter samples.
+
+    Where the signal of a schedule is faded, as much noise is replaced as without that. Otherwise
+    this is :func:`ancestral`.
+
+    Source:
+        The DDIM sampler of Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512.
+    """
+    plain = schedule.base if isinstance(schedule, Faded) else None
+    return ddim(
+        denoise,
+        schedule,
+        x,
+        times,
+        eta=1.0,
+        noise_schedule=plain,
+        noise=noise,
+        callback=callback,
+    )
+
+
 def ancestral(
     denoise: Denoise,
     schedule: NoiseSchedule,
@@ -247,12 +221,12 @@ def ancestral(
         Ho et al. 2020, arXiv:2006.11239, eq. 6-7; between any two times Kingma et al. 2021,
         arXiv:2107.00630, appendix A.2.
     """
-    draw = _need_noise(noise, "ancestral")
-    walk = _Walk(denoise, schedule, x, times, callback)
+    draw = need_noise(noise, "ancestral")
+    walk = Walk(denoise, schedule, x, times, callback)
     x = walk.start
     for a, b in walk:
         x0 = walk.x0(x, a)
-        fresh = _fresh(a, b)
+        fresh = fresh_share(a, b)
         weight = (a.alpha / a.sigma**2) * (b.sigma**2 / b.alpha)
         x = weight * x + b.alpha * fresh * x0
         if b.sigma > 0:
@@ -279,10 +253,10 @@ def lcm(
         Song et al. 2023, "Consistency Models", arXiv:2303.01469, algorithm 1; Luo et al. 2023,
         "Latent Consistency Models", arXiv:2310.04378, algorithm 3.
     """
-    walk = _Walk(denoise, schedule, x, times, callback)
+    walk = Walk(denoise, schedule, x, times, callback)
     draw = noise
     if any(b.sigma > 0 for _, b in walk):
-        draw = _need_noise(noise, "lcm with more than one step")
+        draw = need_noise(noise, "lcm with more than one step")
     x = walk.start
     for a, b in walk:
         x = b.alpha * walk.x0(x, a)
@@ -326,7 +300,7 @@ def dpmpp_2m(
     Source:
         Lu et al. 2022, "DPM-Solver++", arXiv:2211.01095, algorithm 2.
     """
-    walk = _Walk(denoise, schedule, x, times, callback)
+    walk = Walk(denoise, schedule, x, times, callback)
     x, x0_last, h_last = walk.start, None, math.inf
     for a, b in walk:
         x0 = walk.x0(x, a)
@@ -373,8 +347,8 @@ def dpmpp_2m_sde(
     """
     if eta < 0:
         raise ValueError(f"got eta={eta}, expected at least 0: 0 is deterministic, 1 reverse SDE")
-    draw = _need_noise(noise, "dpmpp_2m_sde with eta > 0") if eta > 0 else None
-    walk = _Walk(denoise, schedule, x, times, callback, next_times)
+    draw = need_noise(noise, "dpmpp_2m_sde with eta > 0") if eta > 0 else None
+    walk = Walk(denoise, schedule, x, times, callback, next_times)
     x, x0_last, last = walk.start, None, None
     for a, b in walk:
         x0 = walk.x0(x, a)
@@ -418,7 +392,7 @@ def cogvideox_sde(
     Source:
         The released sampler of Yang et al. 2024, arXiv:2408.06072.
     """
-    draw, steps = _need_noise(noise, "cogvideox_sde"), count()
+    draw, steps = need_noise(noise, "cogvideox_sde"), count()
 
     def published(like: Tensor) -> Tensor:
         frames_first = like.transpose(1, 2)
@@ -464,7 +438,7 @@ def unipc(
     """
     if kind not in ("bh1", "bh2"):
         raise ValueError(f"got kind={kind!r}, expected 'bh1' or 'bh2'")
-    walk = _Walk(denoise, schedule, x, times, callback)
+    walk = Walk(denoise, schedule, x, times, callback)
     x = walk.start
     past: list[Evaluation] = []
     for a, b in walk:

@@ -1,4 +1,4 @@
-"""Schedules made from other schedules: moved to more noise, or made to end in pure noise."""
+"""Schedules made from other schedules: moved to more noise, faded, ending in pure noise."""
 
 # ruff: noqa: D102 -- what the methods mean is said once, on the abstract class
 
@@ -160,6 +160,80 @@ class SNRShifted(NoiseSchedule):
         square_dot = 2 * (1 - self.scale) * alpha * sigma * wronskian
         square_dot = square_dot / (signal + self.scale * noise) ** 2
         return square_dot / (2 * self._gain(alpha, sigma))
+
+
+@dataclass(frozen=True)
+class Faded(NoiseSchedule):
+    """Another schedule with its signal turned down as noise comes up: ``alpha * fade(t)``.
+
+    The fade goes linearly from 1 at the first time that training visits to ``end`` at ``until`` and
+    stays there; ``sigma`` is left alone. VideoCrafter calls it dynamic rescaling: 1 to 0.7, or to
+    0.3, over the first 400 of 1000 entries.
+
+    Args:
+        base: The schedule to fade.
+        end: 1 changes nothing; VideoCrafter2 0.7.
+        until: From when on the fade is ``end``.
+
+    Raises:
+        ValueError: If ``end`` is not in (0, 1], or ``until`` not between the first time and 1.
+
+    Source:
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, and its released configuration
+        (``use_scale``), after Chen 2023, "On the Importance of Noise Scheduling for Diffusion
+        Models", arXiv:2301.10972, sec. 2.3, where the fade is constant.
+    """
+
+    base: NoiseSchedule
+    end: float = 0.7
+    until: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0 < self.end <= 1:
+            raise ValueError(f"got end={self.end}, expected more than 0 and at most 1, e.g. 0.7")
+        if not self.base.t_first < self.until <= 1:
+            raise ValueError(
+                f"got until={self.until}, expected more than {self.base.t_first:g}, "
+                "where the fade begins, and at most 1"
+            )
+
+    @property
+    def t_first(self) -> float:
+        return self.base.t_first
+
+    def path_time(self, t: Times) -> Times:
+        return self.base.path_time(t)
+
+    def fade(self, t: Times) -> Times:
+        """What the signal is multiplied by."""
+        return 1 - (1 - self.end) * self._share(t).clamp(0, 1)
+
+    def alpha(self, t: Times) -> Times:
+        return self.base.alpha(t) * self.fade(t)
+
+    def sigma(self, t: Times) -> Times:
+        return self.base.sigma(t)
+
+    def alpha_dot(self, t: Times) -> Times:
+        share, slope = self._share(t), (self.end - 1) / (self.until - self.base.t_first)
+        fade_dot = slope * ((share >= 0) & (share <= 1)).to(t.dtype)
+        return self.base.alpha_dot(t) * self.fade(t) + self.base.alpha(t) * fade_dot
+
+    def sigma_dot(self, t: Times) -> Times:
+        return self.base.sigma_dot(t)
+
+    def t_from_log_snr(self, log_snr: Times) -> Times:
+        # No closed form holds for every base: halve the interval as often as its precision allows.
+        low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
+        for _ in range(64):
+            middle = (low + high) / 2
+            is_below = self.log_snr(middle) > log_snr
+            low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
+        return high
+
+    def _share(self, t: Times) -> Times:
+        """How much of the way the fade has gone, below 0 and above 1 outside of it."""
+        return (t - self.base.t_first) / (self.until - self.base.t_first)
 
 
 @dataclass(frozen=True)
