@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vdm.layers import masks
-from vdm.layers.attention import Attention, QKNorm
+from vdm.layers.attention import Attention, DecoupledAttention, QKNorm
 from vdm.layers.positions import axial_rope
 
 B, N, M, DIM, HEADS, CONTEXT = 2, 5, 7, 24, 3, 10
@@ -137,3 +137,22 @@ def test_deterministic_in_eval(backend):
     attention = Attention(DIM, HEADS, backend=backend).eval()
     x = torch.randn(B, N, DIM)
     assert torch.equal(attention(x), attention(x))
+
+
+@torch.no_grad()
+def test_a_picture_beside_the_words_has_keys_and_values_of_its_own():
+    both = DecoupledAttention(DIM, HEADS, CONTEXT, qk_norm=QKNorm())
+    words, other = (Attention(DIM, HEADS, CONTEXT, qk_norm=QKNorm()) for _ in range(2))
+    state = both.state_dict()
+    words.load_state_dict({k: v for k, v in state.items() if "image" not in k})
+    shared = {k: v for k, v in state.items() if "to_k" not in k and "to_v" not in k}
+    own = {k.replace("_image", ""): v for k, v in state.items() if "image" in k}
+    other.load_state_dict(shared | own)
+    for attention in (words, other):
+        attention.to_out = torch.nn.Identity()
+    x, text, image = torch.randn(B, N, DIM), torch.randn(B, M, CONTEXT), torch.randn(B, 4, CONTEXT)
+    mask = masks.padding(torch.tensor([[1.0] * M, [1.0] * 3 + [0.0] * (M - 3)]))
+    expected = both.to_out(words(x, text, mask) + other(x, image))
+    torch.testing.assert_close(both(x, text, mask, image), expected)
+    with pytest.raises(ValueError, match="got no tokens of a picture"):
+        both(x, text, mask)

@@ -131,6 +131,12 @@ class Attention(nn.Module):
         v = rearrange(self.to_v(context), "b n (heads d) -> b heads n d", heads=self.num_heads)
         return KVCache(rearrange(k, "b n heads d -> b heads n d"), v)
 
+    def attend(
+        self, q: Float[Tensor, "b heads n head_dim"], kv: KVCache, mask: Mask | None = None
+    ) -> Float[Tensor, "b heads n head_dim"]:
+        """What queries find in keys and values, the last of which are their own tokens'."""
+        return attend(q, kv.keys, kv.values, mask, self.backend)
+
     def output(self, values: Float[Tensor, "b heads n head_dim"]) -> Tokens:
         """Join the heads and map them to the width of the tokens."""
         return self.to_out(rearrange(values, "b heads n d -> b n (heads d)"))
@@ -159,8 +165,7 @@ class Attention(nn.Module):
             raise ValueError("got rotary positions for cross-attention, expected none")
         q = self.queries(x, rope, rope_start)
         source = x if context is None else context
-        kv = self.keys_values(source, rope, rope_start)
-        return self.output(attend(q, kv.keys, kv.values, mask, self.backend))
+        return self.output(self.attend(q, self.keys_values(source, rope, rope_start), mask))
 
     def step(
         self,
@@ -184,4 +189,74 @@ class Attention(nn.Module):
         if cache is not None:
             keys = torch.cat((cache.keys, kv.keys), dim=2)
             kv = KVCache(keys, torch.cat((cache.values, kv.values), dim=2))
-        return self.output(attend(q, kv.keys, kv.values, mask, self.backend)), kv
+        return self.output(self.attend(q, kv, mask)), kv
+
+
+class DecoupledAttention(Attention):
+    """Cross-attention to words and, with keys and values of its own, to tokens of a picture.
+
+    The queries are the same, and what they find in both is added.
+
+    Args:
+        dim: Width of the tokens.
+        num_heads: Number of heads.
+        context_dim: Width of the words' states, and of the picture's tokens.
+        head_dim: Width of a head; ``dim / num_heads`` if not given.
+        qkv_bias: Whether the maps to queries, keys and values have offsets.
+        qk_norm: How queries and keys are normalised; None leaves them as they are.
+        backend: Kernel, see :func:`attend`.
+
+    Source:
+        Ye et al. 2023, "IP-Adapter", arXiv:2308.06721, eq. 4-5.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        context_dim: int,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        qk_norm: QKNorm | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(
+            dim,
+            num_heads,
+            context_dim=context_dim,
+            head_dim=head_dim,
+            qkv_bias=qkv_bias,
+            qk_norm=qk_norm,
+            backend=backend,
+        )
+        inner = self.num_heads * self.head_dim
+        self.to_k_image = nn.Linear(context_dim, inner, bias=qkv_bias)
+        self.to_v_image = nn.Linear(context_dim, inner, bias=qkv_bias)
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tokens,
+        context: Float[Tensor, "b m c"],
+        mask: Mask | None = None,
+        image: Float[Tensor, "b k c"] | None = None,
+    ) -> Tokens:
+        """Attend to the words, and to the picture.
+
+        Args:
+            x: Tokens that ask.
+            context: States of the words.
+            mask: See :func:`attend`; of the words.
+            image: Tokens of the picture.
+
+        Raises:
+            ValueError: If there is no picture.
+        """
+        if image is None:
+            raise ValueError("got no tokens of a picture, expected some")
+        q = self.queries(x)
+        k = rearrange(
+            self._split(self.to_k_image(image), self.norm_k), "b n heads d -> b heads n d"
+        )
+        v = rearrange(self.to_v_image(image), "b n (heads d) -> b heads n d", heads=self.num_heads)
+        found = self.attend(q, self.keys_values(context), mask)
+        return self.output(found + self.attend(q, KVCache(k, v)))

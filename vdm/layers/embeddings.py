@@ -179,18 +179,19 @@ def readable_fields(
 
     Args:
         scalars: Numbers that it is told.
-        text: Field of what it attends to; None for a network without cross-attention.
+        text: Field of what it attends to, ``both`` for text and image; None for a network without
+            cross-attention.
         pooled: Whether it reads the vector of a whole text.
         label: Whether it reads labels.
         given: What it reads of the given frames, see :func:`join_given`.
         token_times: Whether the noise level may vary between frames.
     """
     needs = set(scalars)
-    needs |= {text} if text is not None else set()
+    needs |= {"text", "image"} if text == "both" else {text} - {None}
     needs |= {"pooled_text"} if pooled else set()
     reads = needs | ({"token_times"} if token_times else set())
     reads |= {"label"} if label else set()
-    reads |= {"text_mask"} if text == "text" else set()
+    reads |= {"text_mask"} if "text" in needs else set()
     reads |= {"given"} if given else set()
     reads |= {"given_mask"} if given is True else set()
     return reads, needs

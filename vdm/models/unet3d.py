@@ -176,8 +176,8 @@ class UNet3D(nn.Module):
             the middle.
         temporal: Couplings in time, in the order in which they follow each other at one place.
             Without any, frames do not know of each other.
-        text_dim: Width of ``cond.text`` for cross-attention (or ``cond.image``, see the options);
-            None for a network without.
+        text_dim: Width of ``cond.text`` for cross-attention (or ``cond.image``, or of both, see the
+            options); None for a network without.
         pooled_dim: Width of ``cond.pooled_text``, which is added to the noise level; None without.
         num_labels: Classes of ``cond.label``; the label ``num_labels``, or no label, means "none".
             None for a network without.
@@ -418,7 +418,9 @@ class UNet3D(nn.Module):
         level = self.time_embed(noise_levels(c_noise, cond, x.shape[2], scale))
         level = add_told(level, cond, self.scalar_embeds, self.pooled_embed, self.label_embed)
         mask = None if cond.text_mask is None else masks.padding(cond.text_mask)
-        return Signals(F.silu(level), getattr(cond, self.options.context), mask, stream)
+        is_both = self.options.context == "both"
+        context = cond.text if is_both else getattr(cond, self.options.context)
+        return Signals(F.silu(level), context, mask, cond.image if is_both else None, stream)
 
 
 def _scalar_embeds(

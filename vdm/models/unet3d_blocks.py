@@ -21,7 +21,7 @@ from vdm.layers.temporal import Stream, TemporalConv
 
 Volume = Float[Tensor, "b c t h w"]
 Stage = Literal["input", "down", "middle", "up"]
-Context = Literal["text", "image"]
+Context = Literal["text", "image", "both"]
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -111,7 +111,8 @@ class UNetOptions:
         mlp_ratio: Its hidden width; a gated one has two thirds of it.
         qkv_bias: Whether the maps to queries, keys and values have offsets.
         qk_norm: Normalisation of queries and keys, or None.
-        context: What cross-attention reads: states of the text encoder, or of the image encoder.
+        context: What cross-attention reads: states of the text encoder, of the image encoder, or of
+            both, each with keys and values of its own.
         only_context: Levels in which tokens do not attend to each other but twice to the context.
         eps: Added to the variances.
         backend: Attention kernel, see :func:`vdm.layers.attention_backends.attend`.
@@ -177,12 +178,14 @@ class Signals:
         level: Embedding of the noise level per sample or per frame, after its nonlinearity.
         context: What cross-attention reads.
         context_mask: True where that is valid.
+        image: Tokens of a picture that cross-attention reads beside the text.
         stream: The frames before, of a clip that comes in pieces.
     """
 
     level: Float[Tensor, "b frames e"]
     context: Float[Tensor, "b n context_dim"] | None = None
     context_mask: Bool[Tensor, "b 1 1 n"] | None = None
+    image: Float[Tensor, "b m context_dim"] | None = None
     stream: Stream | None = None
 
     @property

@@ -14,7 +14,7 @@ from vdm.layers.factorization import Factorization, FirstAndPrevious, Spatial
 from vdm.layers.norms import Statistics
 from vdm.layers.temporal import Learned
 from vdm.models.unet3d import LevelOptions, UNet3D
-from vdm.models.unet3d_blocks import Epsilons, Heads, UNetOptions
+from vdm.models.unet3d_blocks import Context, Epsilons, Heads, UNetOptions
 from vdm.models.unet3d_levels import ResBlocksAfterLevel, StackBeforeTransformer
 from vdm.models.unet3d_temporal import (
     InterleavedBlocks,
@@ -24,6 +24,7 @@ from vdm.models.unet3d_temporal import (
     TemporalResBlock,
     TemporalTransformer,
 )
+from vdm.models.unet3d_transformer import FramePositions
 
 Profile = Literal["diffusers", "original"]
 """Whose numbers, where the authors' code and diffusers disagree."""
@@ -108,26 +109,35 @@ def animatediff(
     return stable_diffusion_15(size, [motion], "clip" if over_clip else "frame")
 
 
-def modelscope(size: Size = OPEN_CLIP, scalars: Sequence[Scalar] = ()) -> UNet3D:
+def modelscope(
+    size: Size = OPEN_CLIP,
+    scalars: Sequence[Scalar] = (),
+    context: Context = "text",
+) -> UNet3D:
     """ModelScope text-to-video, and ZeroScope.
 
     Args:
         size: How large.
         scalars: Numbers that the network is told.
+        context: What its cross-attention reads.
 
     Source:
         Wang et al. 2023, "ModelScope Text-to-Video Technical Report", arXiv:2308.06571.
     """
-    after = TemporalTransformer(num_attentions=2, positions="none", statistics="clip")
-    first = TemporalTransformer(
-        num_attentions=2,
-        heads=Heads(number=8, dim=size.heads.dim),
-        positions="none",
-        statistics="clip",
-        stages=("input",),
-    )
+    first, after = _modelscope_transformers(size, "none")
     stack = TemporalConvStack(depth=4, statistics="clip")
-    return _network(size, [first, stack, after], _options(size), scalars=scalars)
+    return _network(size, [first, stack, after], _options(size, context=context), scalars)
+
+
+def _modelscope_transformers(
+    size: Size, positions: FramePositions
+) -> tuple[TemporalTransformer, TemporalTransformer]:
+    """The one before the levels, which has its own number of heads, and those in them."""
+    common = {"num_attentions": 2, "positions": positions, "statistics": "clip"}
+    first = TemporalTransformer(
+        heads=Heads(number=8, dim=size.heads.dim), stages=("input",), **common
+    )
+    return first, TemporalTransformer(**common)
 
 
 def videocrafter2(size: Size = OPEN_CLIP) -> UNet3D:
@@ -137,6 +147,29 @@ def videocrafter2(size: Size = OPEN_CLIP) -> UNet3D:
         Chen et al. 2024, "VideoCrafter2", arXiv:2401.09047.
     """
     return modelscope(size, scalars=["fps"])
+
+
+def videocrafter1(size: Size = OPEN_CLIP, scalars: Sequence[Scalar] = ()) -> UNet3D:
+    """VideoCrafter1 text-to-video: frames meet in temporal transformers with relative positions.
+
+    Args:
+        size: How large.
+        scalars: Numbers that the network is told: none for 320 x 512 pixels, the frame rate for
+            576 x 1024.
+
+    Source:
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.2.
+    """
+    return _network(size, _modelscope_transformers(size, "relative"), _options(size), scalars)
+
+
+def videocrafter1_image(size: Size = OPEN_CLIP) -> UNet3D:
+    """VideoCrafter1 image-to-video: the network of VideoCrafter2 that also reads a picture.
+
+    Source:
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.3.
+    """
+    return modelscope(size, scalars=["fps"], context="both")
 
 
 def stable_video_diffusion(size: Size = OPEN_CLIP, profile: Profile = "diffusers") -> UNet3D:
@@ -208,7 +241,7 @@ def _options(
     size: Size,
     statistics: Statistics = "frame",
     spatial: Factorization = Spatial(),  # noqa: B008 (frozen)
-    context: Literal["text", "image"] = "text",
+    context: Context = "text",
     eps: Epsilons = Epsilons(),  # noqa: B008 (frozen)
     only_context: Sequence[int] = (),
 ) -> UNetOptions:

@@ -214,6 +214,7 @@ class TemporalTransformer(TemporalCoupling):
             check_choice("stages", stage, get_args(Stage))
         if self.num_attentions < 1:
             raise ValueError(f"got num_attentions={self.num_attentions}, expected at least 1")
+        _check_relative(self.positions, self.factorization)
 
     @property
     def is_causal(self) -> bool:
@@ -293,6 +294,7 @@ class TemporalAttention(TemporalCoupling):
     def __post_init__(self) -> None:
         """Check the choices."""
         check_choice("positions", self.positions, get_args(FramePositions))
+        _check_relative(self.positions, self.factorization)
         if self.num_rotated < 2 or self.num_rotated % 2:
             nearest = max(2, self.num_rotated // 2 * 2)
             raise ValueError(
@@ -329,6 +331,14 @@ def _check_causal(is_causal: bool, statistics: Statistics) -> None:
         raise ValueError(
             f"got is_causal=True and statistics={statistics!r}, expected 'frame': others show "
             "every frame the later ones"
+        )
+
+
+def _check_relative(positions: FramePositions, factorization: Factorization) -> None:
+    if positions == "relative" and not isinstance(factorization, Temporal):
+        raise ValueError(
+            f"got relative positions with {factorization}, expected Temporal: its tokens are as "
+            "far apart as their frames"
         )
 
 

@@ -10,18 +10,19 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vdm.layers.attention import Attention
+from vdm.layers.attention import Attention, DecoupledAttention
 from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.factorization import Factorization
 from vdm.layers.feedforward import make_feedforward
 from vdm.layers.norms import LayerNorm, Statistics, make_group_norm
 from vdm.layers.positions import RelativeBias, RotaryTable, axial_rope
+from vdm.layers.relative_attention import RelativeAttention
 from vdm.layers.temporal import attend_frames, frame_sincos
 from vdm.models.unet3d_blocks import Heads, Place, Signals
 
 Volume = Float[Tensor, "b c t h w"]
 VideoTokens = Float[Tensor, "b t h w d"]
-FramePositions = Literal["none", "sincos", "rotary"]
+FramePositions = Literal["none", "sincos", "rotary", "relative"]
 
 TO_TOKENS = "b c t h w -> b t h w c"
 TO_VOLUME = "b t h w c -> b c t h w"
@@ -47,15 +48,28 @@ def _table(
 
 
 def _make_attention(
-    place: Place, dim: int, heads: Heads | None = None, context_dim: int | None = None
+    place: Place, dim: int, heads: Heads | None = None, positions: FramePositions = "none"
 ) -> Attention:
-    """Attention as the network's options have it."""
+    """Attention of tokens to each other as the network's options have it."""
     options = place.options
     number, head_dim = (heads or options.heads).of(dim)
+    bias, norm = options.qkv_bias, options.qk_norm
+    if positions == "relative":
+        return RelativeAttention(dim, number, head_dim=head_dim, qkv_bias=bias, qk_norm=norm)
     return Attention(
+        dim, number, head_dim=head_dim, qkv_bias=bias, qk_norm=norm, backend=options.backend
+    )
+
+
+def _make_cross_attention(place: Place, dim: int, heads: Heads | None) -> Attention:
+    """Attention to what the network is told in states."""
+    options = place.options
+    number, head_dim = (heads or options.heads).of(dim)
+    kind = DecoupledAttention if options.context == "both" else Attention
+    return kind(
         dim,
         number,
-        context_dim=context_dim,
+        place.context_dim or dim,
         head_dim=head_dim,
         qkv_bias=options.qkv_bias,
         qk_norm=options.qk_norm,
@@ -85,7 +99,7 @@ class AttentionSublayer(nn.Module):
         super().__init__()
         self.rule, self.positions = rule, positions
         self.norm = LayerNorm(place.channels, place.options.eps.layer)
-        self.attention = _make_attention(place, place.channels)
+        self.attention = _make_attention(place, place.channels, positions=positions)
         self.num_rotated = min(num_rotated, self.attention.head_dim)
         self.bias = RelativeBias(self.attention.num_heads) if has_bias else None
 
@@ -113,7 +127,8 @@ class TransformerBlock(nn.Module):
         dim: Width of the tokens; that of the place if not given.
         heads: Attention heads; those of the place if not given.
         positions: How the self-attentions know the frame: not at all, from sines and cosines that
-            are added to the normalised tokens, or from rotary positions.
+            are added to the normalised tokens, from rotary positions, or from learned vectors for
+            distances of frames.
         has_feedforward_in: Whether there is a feed-forward before the attentions too.
         guests: Modules between the attentions and the feed-forward, from (tokens, signals) to
             tokens.
@@ -143,7 +158,9 @@ class TransformerBlock(nn.Module):
             self.feedforward_in = make_feedforward(*feedforward)
         self.norms = nn.ModuleList(LayerNorm(dim, eps) for _ in attends)
         self.attentions = nn.ModuleList(
-            _make_attention(place, dim, heads, place.context_dim if rule is None else None)
+            _make_cross_attention(place, dim, heads)
+            if rule is None
+            else _make_attention(place, dim, heads, positions)
             for rule in attends
         )
         self.guests = nn.ModuleList(guests)
@@ -171,7 +188,9 @@ class TransformerBlock(nn.Module):
             normed = norm(tokens)
             if rule is None:
                 flat = rearrange(normed, "b t h w d -> b (t h w) d")
-                mixed = attention(flat, signals.context, signals.context_mask).view_as(tokens)
+                told = {} if signals.image is None else {"image": signals.image}
+                mixed = attention(flat, signals.context, signals.context_mask, **told)
+                mixed = mixed.view_as(tokens)
             else:
                 normed = normed if places is None else normed + places
                 mixed = attend_frames(rule, normed, attention, table, signals.stream)
