@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.diffusion.videocrafter_loop import authors_loop
 from vdm.diffusion import samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
 from vdm.diffusion.discrete_schedules import DDPMTable
@@ -18,25 +19,6 @@ def predict(x, k):
     return torch.sin(3 * x) + k / 1000 * torch.roll(x, 1, dims=2)
 
 
-def step_by_step(x, draw, num_steps, end):
-    """The loop over tables; ``end`` is None for a model that was not faded."""
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    alpha_bar = torch.cumprod(1 - betas, 0)
-    fade = torch.ones(1000, dtype=torch.float64)
-    if end is not None:
-        fade[:400], fade[400:] = torch.linspace(1, end, 400, dtype=torch.float64), end
-    visited = [k + 1 for k in range(0, 1000, 1000 // num_steps)]
-    before = [0, *visited[:-1]]
-    for k, to in reversed(list(zip(visited, before, strict=True))):
-        eps = predict(x, k)
-        now, then = alpha_bar[k], alpha_bar[to]
-        clean = (x - (1 - now).sqrt() * eps) / now.sqrt() / fade[k]
-        spread = ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
-        towards = (1 - then - spread**2).sqrt() * eps
-        x = then.sqrt() * fade[to] * clean + towards + spread * draw(x)
-    return x
-
-
 @pytest.mark.parametrize("end", [None, 0.3, 0.7])
 @pytest.mark.parametrize("num_steps", [50, 8])
 def test_it_is_the_authors_loop(num_steps, end):
@@ -50,7 +32,7 @@ def test_it_is_the_authors_loop(num_steps, end):
         DiscreteTimesteps(),
     )
     x = torch.randn(2, 3, 5, 4, 6, dtype=torch.float64)
-    expected = step_by_step(x, SampleNoise([3, 7]), num_steps, end)
+    expected = authors_loop(predict, x, SampleNoise([3, 7]), num_steps, end)
     denoise, noise = denoiser.bind(Conditioning()), SampleNoise([3, 7])
     got = samplers.ddim_ancestral(denoise, schedule, x, times, noise=noise)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)

@@ -1,4 +1,4 @@
-"""CLIP's image transformer, as transformers builds it: one vector for a picture."""
+"""CLIP's image transformer, as transformers builds it: a picture as one vector or as many."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class ClipImageEncoder(nn.Module):
         super().__init__()
         self.model = build_clip("CLIPVisionModelWithProjection", config)
         self.size = int(config.get("image_size", 224))
+        self.width = int(self.model.config.hidden_size)
         self.register_buffer("mean", torch.tensor(MEAN, device="cpu"), persistent=False)
         self.register_buffer("std", torch.tensor(STD, device="cpu"), persistent=False)
 
@@ -50,10 +51,20 @@ class ClipImageEncoder(nn.Module):
         Args:
             pictures: In [-1, 1], of any size.
         """
+        return self._run(pictures).image_embeds[:, None]
+
+    def encode_parts(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """A vector for the whole and one for every patch, as the last layer leaves them.
+
+        Args:
+            pictures: In [-1, 1], of any size.
+        """
+        return self._run(pictures).last_hidden_state
+
+    def _run(self, pictures: Tensor) -> Any:
         small = (shrink(pictures, self.size) + 1) / 2
         mean, std = (value.reshape(1, 3, 1, 1).to(small) for value in (self.mean, self.std))
-        found = self.model(pixel_values=(small - mean) / std).image_embeds
-        return found[:, None]
+        return self.model(pixel_values=(small - mean) / std)
 
 
 def shrink(pictures: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 {size} {size}"]:

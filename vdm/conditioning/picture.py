@@ -38,4 +38,15 @@ class FirstFrame:
     """
 
 
-PictureRule = Picture | FirstFrame
+@dataclass(frozen=True)
+class PictureTokens:
+    """The picture is told beside the words, in tokens of its own.
+
+    What guidance leads away from is told of a grey picture.
+
+    Source:
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.3, and its inference code.
+    """
+
+
+PictureRule = Picture | FirstFrame | PictureTokens

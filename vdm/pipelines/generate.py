@@ -346,7 +346,7 @@ class Generator:
         reads = getattr(self.network, "reads", ())
         told = show_given(exact, self.parts.given, reads, raw.get("noise_aug"), seeds)
         if "fps" in reads and "fps" not in raw:
-            told["fps"] = torch.tensor([grid.fps])
+            told["fps"] = torch.tensor([self.parts.defaults.rate_told(grid.fps)])
         return told
 
     def _conditioning(

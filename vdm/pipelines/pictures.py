@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vdm.conditioning.picture import FirstFrame
+from vdm.conditioning.picture import FirstFrame, PictureTokens
 from vdm.pipelines.given import open_image, read_image
 from vdm.pipelines.inputs import repeat_to
 from vdm.utils.rng import SampleNoise, derive_seed
@@ -46,9 +46,11 @@ def picture_fields(
     Raises:
         ValueError: If there is no picture.
     """
-    if image is None:
-        raise ValueError(f"got no image, model {generator.parts.name!r} needs one to move from")
     rule = generator.parts.given
+    if image is None and not (isinstance(rule, PictureTokens) and "image" in raw):
+        raise ValueError(f"got no image, model {generator.parts.name!r} needs one to move from")
+    if isinstance(rule, PictureTokens):
+        return _token_fields(generator, image, grid, raw)
     if isinstance(rule, FirstFrame):
         pixels = repeat_to(read_image(image, *size), len(seeds))
         told = _first_frame(generator, pixels, generator.geometry.num_latent_frames(grid), stream)
@@ -90,6 +92,25 @@ def _first_frame(
     raw = mean + torch.exp(0.5 * logvar) * stream.draw(mean.shape[1:]).to(mean)
     latents = autoencoder.scale.normalize_given(raw)
     return {"given": F.pad(latents, (0, 0, 0, 0, 0, num_latent_frames - latents.shape[2]))}
+
+
+def _token_fields(
+    generator: Generator, image: Any, grid: TimeGrid, raw: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The same where a picture is told in tokens, which the user may have ready."""
+    encoder = generator.image_encoder
+    pictures = {"grey": torch.zeros(1, 3, encoder.tower.size, encoder.tower.size)}
+    if "image" not in raw:
+        pictures["image"] = _native(image)
+    with generator._working("image_encoder"):
+        tokens = {
+            name: encoder.encode_image(pixels.to(generator.device, generator.dtype))
+            for name, pixels in pictures.items()
+        }
+    grey = tokens.pop("grey")
+    rate = generator.parts.defaults.rate_told(grid.fps)
+    told = {"fps": torch.tensor([rate]), **tokens, **raw}
+    return told, {**told, "image": grey}
 
 
 def refuse_frames(name: str, video: Any, mask: Any, raw: Mapping[str, Tensor]) -> None:

@@ -34,6 +34,8 @@ from vdm.types import Conditioning
 
 TEXT_LENGTH = 32
 """Tokens assumed for a text encoder that is not part of the model."""
+PICTURE_LENGTH = 16
+"""Tokens assumed for a picture."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
 
     known: dict[str, Callable[[], Tensor]] = {
         "text": lambda: empty(batch, TEXT_LENGTH, arguments["text_dim"]),
+        "image": lambda: empty(batch, PICTURE_LENGTH, arguments["text_dim"]),
         "pooled_text": lambda: empty(batch, arguments["pooled_dim"]),
         "label": lambda: torch.zeros(batch, device="meta", dtype=torch.long),
     }

@@ -143,12 +143,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ValueError: If it is damaged, holds other objects, or no tensors.
     """
     data = read_pickled(path)
-    for wrapper in ("state_dict", "ema", "model"):
-        if isinstance(data, dict) and isinstance(data.get(wrapper), dict):
-            data = data[wrapper]
+    found = tensors_in(data)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: got {type(data).__name__}, expected a dictionary of tensors")
-    found = {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
     if not found:
         raise ValueError(f"{path}: holds no tensors")
+    return found
+
+
+def tensors_in(data: Any) -> dict[str, Tensor]:
+    """The tensors that a file of torch holds by name, in whatever it is wrapped."""
+    for wrapper in ("state_dict", "ema", "model", "module"):
+        if isinstance(data, dict) and isinstance(data.get(wrapper), dict):
+            data = data[wrapper]
+    items = data.items() if isinstance(data, dict) else ()
+    found = {str(key): value for key, value in items if isinstance(value, Tensor)}
     return {key.removeprefix("module."): value for key, value in found.items()}

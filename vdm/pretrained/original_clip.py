@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from vdm.conditioning.clip_image import ClipImageEncoder
+from vdm.conditioning.resampler import Resampler
 from vdm.pretrained.keymap import Entry
 
 OUTSIDE = {
@@ -22,6 +23,26 @@ IN_LAYER = {
     "mlp.fc2": "mlp.c_proj",
 }
 PROJECTION = "model.visual_projection.weight"
+RESAMPLER = {
+    "queries": "latents",
+    "proj_in.weight": "proj_in.weight",
+    "proj_in.bias": "proj_in.bias",
+    "proj_out.weight": "proj_out.weight",
+    "proj_out.bias": "proj_out.bias",
+    "norm.weight": "norm_out.weight",
+    "norm.bias": "norm_out.bias",
+}
+IN_RESAMPLER = {
+    "norm_features": "0.norm1",
+    "norm_queries": "0.norm2",
+    "attention.to_q": "0.to_q",
+    "attention.to_k": "0.to_kv",
+    "attention.to_out": "0.to_out",
+    "norm_out": "1.0",
+    "feedforward.fc1": "1.1",
+    "feedforward.fc2": "1.3",
+}
+"""Modules of a block, whose attention and feed-forward are a list."""
 
 
 def open_clip_entries(encoder: ClipImageEncoder) -> list[Entry]:
@@ -43,4 +64,19 @@ def open_clip_entries(encoder: ClipImageEncoder) -> list[Entry]:
             found.append(Entry(OUTSIDE[name], (key,)))
         else:
             found.append(Entry(f"{OUTSIDE[stem]}.{kind}", (key,)))
+    return found
+
+
+def resampler_entries(resampler: Resampler) -> list[Entry]:
+    """Where every weight lies in the resampler of IP-Adapter Plus; there k and v are one matrix."""
+    found = []
+    for key in resampler.state_dict():
+        if key in RESAMPLER:
+            found.append(Entry(RESAMPLER[key], (key,)))
+            continue
+        _, block, inside = key.split(".", 2)
+        stem, _, kind = inside.rpartition(".")
+        if stem in IN_RESAMPLER:
+            both = (key, key.replace("to_k", "to_v")) if stem == "attention.to_k" else (key,)
+            found.append(Entry(f"layers.{block}.{IN_RESAMPLER[stem]}.{kind}", both))
     return found

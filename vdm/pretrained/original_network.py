@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from vdm.pretrained.original_unet import (
 
 UNET = "model.diffusion_model."
 GUEST = "attn_temp.to_q.weight"
+RELATIVE = "relative_position_k.embeddings_table"
 BIAS = "time_rel_pos_bias.relative_attention_bias.weight"
 
 Make = Callable[[], UNet3D]
@@ -59,6 +61,19 @@ KNOWN = {
         ("init_attn.0.norm.weight", "fps_embedding.0.weight", "temopral_conv.conv1.0.weight"),
         ("to_k_ip.weight",),
     ),
+    "videocrafter1_image": Known(
+        presets.videocrafter1_image,
+        VIDEOCRAFTER_ORIGINAL,
+        ("init_attn.0.norm.weight", "fps_embedding.0.weight", "to_k_ip.weight"),
+    ),
+    "videocrafter1_512": Known(
+        presets.videocrafter1, VIDEOCRAFTER_ORIGINAL, (RELATIVE,), ("fps_embedding.0.weight",)
+    ),
+    "videocrafter1_1024": Known(
+        partial(presets.videocrafter1, scalars=["fps"]),
+        VIDEOCRAFTER_ORIGINAL,
+        (RELATIVE, "fps_embedding.0.weight"),
+    ),
     "modelscope": Known(presets.modelscope, MODELSCOPE_ORIGINAL, ("input_blocks.0.1.norm.weight",)),
     "lavie": Known(presets.lavie, LAVIE, (GUEST, BIAS)),
     "lavie_interpolation": Known(presets.lavie_interpolation, LAVIE, (GUEST,), (BIAS,)),
@@ -89,7 +104,7 @@ def load_original_network(path: Path, make: Make | None = None) -> UNet3D:
     """The network of a single file, in eval mode, its weights as stored.
 
     Args:
-        path: Of the authors: Stable Video Diffusion, ModelScope, VideoCrafter 2, LaVie.
+        path: Of the authors: Stable Video Diffusion, ModelScope, VideoCrafter 1 and 2, LaVie.
         make: Builds the network, if it has another size than the published one.
 
     Raises:

@@ -46,6 +46,13 @@ SVD_ORIGINAL = OriginalFamily(
     numbers={"fps__motion_bucket__noise_aug": "label_emb.0"}, is_blended=True
 )
 MODELSCOPE_ORIGINAL = OriginalFamily("input_blocks.0.1")
+LAST = {
+    "relative_k.table": "relative_position_k.embeddings_table",
+    "relative_v.table": "relative_position_v.embeddings_table",
+    "to_k_image.weight": "to_k_ip.weight",
+    "to_v_image.weight": "to_v_ip.weight",
+}
+"""The last two names of weights that VideoCrafter's attention has besides."""
 VIDEOCRAFTER_ORIGINAL = OriginalFamily("init_attn.0", {"fps": "fps_embedding"})
 
 
@@ -69,7 +76,9 @@ def original_entries(
     found: dict[str, list[str]] = {}
     for key in own:
         stem, _, kind = key.rpartition(".")
-        found.setdefault(f"{names.of(stem)}.{kind}", []).append(key)
+        *before, last, end = f"{names.of(stem)}.{kind}".split(".")
+        name = ".".join((*before, LAST.get(f"{last}.{end}", f"{last}.{end}")))
+        found.setdefault(name, []).append(key)
     return [
         Entry(
             name, tuple(sorted(ours, reverse=True)), _surplus_axes(theirs.get(name), own[ours[0]])

@@ -40,6 +40,8 @@ class Defaults:
         frames_first: Whether noise is drawn frame by frame, so that a seed gives what it gave where
             the model was published; otherwise channel by channel.
         pads_frames: Whether latent frames that do not fill whole tokens get more in front of them.
+        told_fps: The frame rate that the network is told of clips with ``fps``, where they are to
+            be played at another than it was trained with; None for the same.
     """
 
     num_frames: int = 16
@@ -56,6 +58,11 @@ class Defaults:
     dynamic_guidance: bool = False
     frames_first: bool = False
     pads_frames: bool = False
+    told_fps: float | None = None
+
+    def rate_told(self, fps: float) -> float:
+        """The frame rate that the network is told of a clip with this one."""
+        return fps if self.told_fps is None or fps != self.fps else self.told_fps
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
-from vdm.pretrained.diffusers_files import TensorFiles
+from vdm.pretrained.diffusers_files import TensorFiles, tensors_in
 from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
+from vdm.pretrained.loading import read_pickled
 from vdm.pretrained.original_lavie import read_lavie
 from vdm.pretrained.original_svd import is_svd, read_svd
+from vdm.pretrained.original_videocrafter import is_videocrafter, read_videocrafter
 from vdm.pretrained.parts import Parts
 
 PART_FILES = ("config.json", "scheduler_config.json")
@@ -51,8 +56,12 @@ def read(
             not apply to it.
     """
     path = locate(source)
-    if path.suffix == ".safetensors" and path.is_file() and is_svd(files := TensorFiles([path])):
-        return read_svd(path, files, profile)
+    state = _foreign(path)
+    if isinstance(state, TensorFiles) and is_svd(state):
+        return read_svd(path, state, profile)
+    if is_videocrafter(state):
+        _refuse_options(source, motion, profile)
+        return read_videocrafter(path, state)
     is_fetched = is_hub_id(source) and not path.exists()
     if is_fetched:
         path = fetch(str(source))
@@ -63,16 +72,7 @@ def read(
         if is_fetched:  # into a folder that is called by a hash
             parts.name = Path(source).name
         return parts
-    if motion is not None:
-        raise ValueError(
-            f"got motion={str(motion)!r}, expected None: motion is for an image model, and "
-            f"{source} is none"
-        )
-    if profile != "diffusers":
-        raise ValueError(
-            f"got profile={profile!r}: {source} has no reference to differ from, "
-            "expected the default 'diffusers'"
-        )
+    _refuse_options(source, motion, profile)
     if path.is_dir():
         return _read_directory(path, weights)
     if not path.exists():
@@ -86,6 +86,30 @@ def read(
     raise ValueError(
         f"{path}: got {path.suffix or 'no suffix'}, expected .safetensors, .ckpt, .pt or a folder"
     )
+
+
+def _refuse_options(source: str | Path, motion: str | Path | None, profile: str) -> None:
+    """Refuse what only some kinds of models are read with."""
+    if motion is not None:
+        raise ValueError(
+            f"got motion={str(motion)!r}, expected None: motion is for an image model, and "
+            f"{source} is none"
+        )
+    if profile != "diffusers":
+        raise ValueError(
+            f"got profile={profile!r}: {source} has no reference to differ from, "
+            "expected the default 'diffusers'"
+        )
+
+
+def _foreign(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a single file that no run of ours has written; none for anything else."""
+    if path.suffix == ".safetensors" and path.is_file():
+        return TensorFiles([path])
+    if path.suffix != ".ckpt" or not path.is_file():
+        return {}
+    data = read_pickled(path)
+    return {} if isinstance(data, dict) and "vdm" in data else tensors_in(data)
 
 
 def _read_directory(path: Path, weights: Weights) -> Parts:
