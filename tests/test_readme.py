@@ -13,6 +13,7 @@ import vdm
 from tests.pretrained import tiny_models
 from tests.pretrained.test_original_motion import make_adapter, original
 from tests.pretrained.tiny_dit import cogvideox_pipeline
+from tests.pretrained.tiny_videocrafter import TinyVideoCrafter, tiny_sizes
 from vdm.pipelines.results_table import results_table
 from vdm.pretrained.certificates import systems
 from vdm.pretrained.sources import BUNDLED, bundled
@@ -45,9 +46,14 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     motion = original(make_adapter(32, has_middle=True))
     torch.save({"state_dict": motion}, "mm_sd_v15_v2.ckpt")
     Image.new("RGB", (32, 32), "blue").save("boat.jpg")
+    (tmp_path / "VideoCrafter2").mkdir()
+    torch.save(
+        {"state_dict": TinyVideoCrafter("videocrafter2").state()}, "VideoCrafter2/model.ckpt"
+    )
     _, code = blocks(README, "python")
     names = {"vdm": vdm}
-    exec(compile(code, "README.md", "exec"), names)
+    with tiny_sizes():
+        exec(compile(code, "README.md", "exec"), names)
     assert names["clip"].frames.shape == (1, 3, 4, 32, 32)
     assert names["film"].frames.shape == (1, 3, 9, 32, 48)
     assert names["generate"].parts.system == "AnimateDiff"

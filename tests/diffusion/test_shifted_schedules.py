@@ -114,6 +114,8 @@ def test_the_fade_is_the_published_table(end):
     torch.testing.assert_close(faded.alpha(entries), table.alpha(entries) * faded.fade(entries))
     assert torch.equal(faded.sigma(entries), table.sigma(entries))
     assert torch.equal(Faded(table, 1.0).alpha(entries), table.alpha(entries))
+    assert faded.start_std(0.98) == table.start_std(0.98) == pytest.approx(1)
+    assert faded.prior_std(0.3) < 1
 
 
 def test_a_fade_that_cannot_be_is_refused():

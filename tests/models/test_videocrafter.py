@@ -18,12 +18,6 @@ MAKE = {
     "videocrafter1_1024": lambda *size: presets.videocrafter1(*size, scalars=["fps"]),
     "videocrafter1_image": presets.videocrafter1_image,
 }
-COUNTS = {
-    "videocrafter2": 1_413_284_420,
-    "videocrafter1_512": 1_144_485_956,
-    "videocrafter1_1024": 1_146_536_516,
-    "videocrafter1_image": 1_438_843_460,
-}
 
 
 def told(kind, batch=2):
@@ -32,27 +26,18 @@ def told(kind, batch=2):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("size", "scale"), [((8, 12), 1.0), ((7, 10), 0.05)], ids=str)
 @torch.no_grad()
-def test_networks_agree(kind, size, scale):
-    theirs = Reference(kind, scale)
+def test_networks_agree(kind):
+    theirs = Reference(kind, 0.05)  # so small that eps counts
     ours = MAKE[kind](SIZE).eval()
     ours.load_state_dict(theirs.our_state(ours.state_dict()), strict=True)
-    x, steps, text = torch.randn(2, 4, 5, *size), torch.tensor([981.0, 41.0]), torch.randn(2, 7, 16)
+    x, steps, text = torch.randn(2, 4, 5, 7, 10), torch.tensor([981.0, 41.0]), torch.randn(2, 7, 16)
     more = told(kind)
     expected = theirs(x, steps, text, **more)
     assert relative_error(ours(x, steps, Conditioning(text=text, **more)), expected) <= 1e-5
     for name, value in more.items():
         other = Conditioning(**{"text": text, **more, name: value + 1})
         assert relative_error(ours(x, steps, other), expected) > 1e-4, name
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_full_sizes_have_as_many_parameters_as_published(kind):
-    with torch.device("meta"):
-        network = MAKE[kind]()
-    assert sum(parameter.numel() for parameter in network.parameters()) == COUNTS[kind]
-    assert network.needs == {"text"} | (set(KINDS[kind]) & {"fps", "image"})
 
 
 def test_a_picture_is_needed_where_one_is_read():

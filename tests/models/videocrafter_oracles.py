@@ -54,6 +54,15 @@ class RelativeProcessor(nn.Module):
         return attn.to_out[0](attn.batch_to_head_dim(torch.stack(found, dim=1)))
 
 
+class PictureProcessor(IPAdapterAttnProcessor):
+    """That of diffusers; the last tokens of what it attends to are those of the picture."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states, **_):
+        sizes = (encoder_hidden_states.shape[1] - self.num_tokens[0], self.num_tokens[0])
+        words, picture = encoder_hidden_states.split(sizes, dim=1)
+        return super().__call__(attn, hidden_states, (words, [picture]))
+
+
 class Reference:
     """One of the networks, every parameter drawn anew.
 
@@ -81,7 +90,7 @@ class Reference:
                 module.set_processor(RelativeProcessor(8))
             if "image" in self.parts and not in_time and name.endswith("attn2"):
                 sizes = (module.to_q.out_features, module.to_k.in_features, num_tokens)
-                module.set_processor(IPAdapterAttnProcessor(*sizes))
+                module.set_processor(PictureProcessor(*sizes))
 
     def _add_fps(self, module, inputs, output):
         frequencies = torch.tensor([10_000 ** (-k / 16) for k in range(16)])

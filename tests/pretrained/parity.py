@@ -7,9 +7,9 @@ and ``pairs(system)``: for each part, what is made here beside what is made ther
 import torch
 
 from tests.models.unet3d_oracles import relative_error
-from tests.pretrained import parity_dit, parity_lavie, parity_unet
+from tests.pretrained import parity_dit, parity_lavie, parity_unet, parity_videocrafter
 
-FAMILIES = (parity_unet, parity_lavie, parity_dit)
+FAMILIES = (parity_unet, parity_videocrafter, parity_lavie, parity_dit)
 SYSTEMS = {system: family for family in FAMILIES for system in family.SYSTEMS}
 
 

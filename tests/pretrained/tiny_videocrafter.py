@@ -6,7 +6,7 @@ open-clip, the picture's tokens through diffusers' resampler of IP-Adapter.
 
 import contextlib
 import re
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from unittest import mock
 
@@ -28,8 +28,8 @@ from vdm.conditioning.clip_image import MEAN, STD
 from vdm.conditioning.resampler import ResamplerSize
 from vdm.models import unet3d_presets as presets
 from vdm.models.unet3d_blocks import Heads
-from vdm.pretrained import sources
-from vdm.pretrained.original_text import VIT_H_PENULTIMATE
+from vdm.pretrained import original_videocrafter, sources
+from vdm.pretrained.original_text import VIT_H_PENULTIMATE, open_clip_tokenizer
 from vdm.pretrained.original_videocrafter import Sizes, read_videocrafter
 
 FADES = {"videocrafter2": 0.7, "videocrafter1_1024": 0.3, "videocrafter1_image": 0.7}
@@ -80,10 +80,17 @@ RESAMPLER_NAMES = [
 ]
 
 
+cached_words = cache(open_clip_tokenizer)
+
+
 @contextlib.contextmanager
 def tiny_sizes():
-    """Files are read in sizes that no published one has."""
-    with mock.patch.object(sources, "read_videocrafter", partial(read_videocrafter, sizes=SIZES)):
+    """Files are read in sizes that no published one has, the vocabulary only once."""
+    read = partial(read_videocrafter, sizes=SIZES)
+    with (
+        mock.patch.object(sources, "read_videocrafter", read),
+        mock.patch.object(original_videocrafter, "open_clip_tokenizer", cached_words),
+    ):
         yield
 
 

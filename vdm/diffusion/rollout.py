@@ -114,7 +114,7 @@ class Rollout:
             x: Standard normal noise.
             noise: Draws more, for samplers that need it.
         """
-        x = x * self.schedule.prior_std(float(self.times[0]))
+        x = x * self.schedule.start_std(float(self.times[0]))
         return self.sampler(self.denoise, self.schedule, x, self.times, noise=noise)
 
     def remember(self, x0: Latents, noise: Noise) -> None:

@@ -3,7 +3,7 @@
 A sampler is a pure function ``sampler(denoise, schedule, x, times, *, noise=None, callback=None)``:
 
 - ``denoise(xt, t)`` estimates ``x0``; conditioning and guidance are inside it.
-- ``x`` is noise at ``times[0]``: unit normal noise times ``schedule.prior_std(times[0])``.
+- ``x`` is noise at ``times[0]``: unit normal noise times ``schedule.start_std(times[0])``.
 - ``times`` decreases, ``(n + 1,)``; it may start where ``alpha`` is 0 and end where ``sigma`` is 0.
 - ``noise(x)`` draws standard normal noise like ``x``, e.g. ``vdm.utils.rng.SampleNoise``.
 - ``callback(step, num_steps, x)`` is told the sample after every step.

@@ -94,13 +94,19 @@ class NoiseSchedule(ABC):
     def prior_std(self, t: float = 1.0) -> float:
         """Standard deviation of ``xt`` for data of unit variance.
 
-        Unit noise times this is what a sampler starts from.
+        Args:
+            t: The time.
+        """
+        time = torch.tensor(t, dtype=torch.float64)
+        return math.hypot(self.alpha(time), self.sigma(time))
+
+    def start_std(self, t: float = 1.0) -> float:
+        """Unit noise times this is what a sampler starts from.
 
         Args:
             t: The time at which sampling starts.
         """
-        time = torch.tensor(t, dtype=torch.float64)
-        return math.hypot(self.alpha(time), self.sigma(time))
+        return self.prior_std(t)
 
     def add_noise(self, x0: Sample, eps: Sample, t: Float[Tensor, " b *frames"]) -> Sample:
         """Move clean latents to noise time ``t``.

@@ -204,6 +204,10 @@ class Faded(NoiseSchedule):
     def path_time(self, t: Times) -> Times:
         return self.base.path_time(t)
 
+    def start_std(self, t: float = 1.0) -> float:
+        """That of the base: the published samplers start from as much noise as without the fade."""
+        return self.base.start_std(t)
+
     def fade(self, t: Times) -> Times:
         """What the signal is multiplied by."""
         return 1 - (1 - self.end) * self._share(t).clamp(0, 1)

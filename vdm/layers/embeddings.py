@@ -187,7 +187,8 @@ def readable_fields(
         token_times: Whether the noise level may vary between frames.
     """
     needs = set(scalars)
-    needs |= {"text", "image"} if text == "both" else {text} - {None}
+    if text is not None:
+        needs |= {"text", "image"} if text == "both" else {text}
     needs |= {"pooled_text"} if pooled else set()
     reads = needs | ({"token_times"} if token_times else set())
     reads |= {"label"} if label else set()

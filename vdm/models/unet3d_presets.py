@@ -6,7 +6,7 @@ Each function takes the size, so that a tiny network has the same structure as t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vdm.layers.embeddings import ReadsGiven, Scalar
@@ -133,11 +133,9 @@ def _modelscope_transformers(
     size: Size, positions: FramePositions
 ) -> tuple[TemporalTransformer, TemporalTransformer]:
     """The one before the levels, which has its own number of heads, and those in them."""
-    common = {"num_attentions": 2, "positions": positions, "statistics": "clip"}
-    first = TemporalTransformer(
-        heads=Heads(number=8, dim=size.heads.dim), stages=("input",), **common
-    )
-    return first, TemporalTransformer(**common)
+    heads = Heads(number=8, dim=size.heads.dim)
+    after = TemporalTransformer(num_attentions=2, positions=positions, statistics="clip")
+    return replace(after, heads=heads, stages=("input",)), after
 
 
 def videocrafter2(size: Size = OPEN_CLIP) -> UNet3D:

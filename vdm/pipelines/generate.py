@@ -246,7 +246,7 @@ class Generator:
             x = noisy_start(self, start, stream, eps, float(times[0]))
         else:
             x = self._draw(stream, shape) if eps is None else eps
-            x = x.to(self.device, torch.float32) * self.schedule.prior_std(float(times[0]))
+            x = x.to(self.device, torch.float32) * self.schedule.start_std(float(times[0]))
 
         wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
         positive = self._conditioning(wanted, raw, shown, batch)

@@ -154,6 +154,7 @@ def read_videocrafter(path: Path, state: Mapping[str, Tensor], sizes: Sizes | No
         raise ValueError(f"{where}: got {kind}, expected one of {', '.join(PUBLISHED)}")
     published = PUBLISHED[kind]
     _check_keys(state, published, where)
+    rules = _rules(state, published.is_faded, where)
     network = _network(KNOWN[kind].make, sizes.unet)
     words = open_clip_tokenizer()
     with torch.device("meta"):
@@ -174,7 +175,7 @@ def read_videocrafter(path: Path, state: Mapping[str, Tensor], sizes: Sizes | No
     parts = complete(
         path.stem,
         modules,
-        _rules(state, published.is_faded, where),
+        rules,
         published.defaults,
         given=PictureTokens() if published.has_picture else None,
         system=published.system,

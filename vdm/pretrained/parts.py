@@ -62,7 +62,7 @@ class Defaults:
 
     def rate_told(self, fps: float) -> float:
         """The frame rate that the network is told of a clip with this one."""
-        return fps if self.told_fps is None or fps != self.fps else self.told_fps
+        return float(fps if self.told_fps is None or fps != self.fps else self.told_fps)
 
 
 @dataclass(frozen=True)
