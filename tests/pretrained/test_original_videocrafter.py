@@ -168,7 +168,7 @@ def test_a_picture_is_told_in_tokens(both):
         tokens = ours.image_encoder.encode_image(2 * picture[None] - 1)
         torch.testing.assert_close(ours("a cat", cond={"image": tokens}, **told), expected)
         assert not torch.allclose(ours("a cat", image=1 - picture, **told), expected, atol=1e-3)
-        with pytest.raises(ValueError, match="got no image, model 'model' needs one to move from"):
+        with pytest.raises(ValueError, match="got no image, model 'videocrafter1_image' needs"):
             ours("a cat", **told)
         with pytest.raises(ValueError, match="got given frames"):
             ours("a cat", image=picture, video=torch.rand(3, 1, 16, 24), **told)

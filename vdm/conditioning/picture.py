@@ -45,7 +45,7 @@ class PictureTokens:
     What guidance leads away from is told of a grey picture.
 
     Source:
-        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.3, and its inference code.
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, and its inference code.
     """
 
 

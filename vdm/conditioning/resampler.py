@@ -78,7 +78,7 @@ class Resampler(nn.Module):
 
     Source:
         Alayrac et al. 2022, "Flamingo", arXiv:2204.14198, sec. 2.1, as in IP-Adapter Plus; Chen et
-        al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.3.
+        al. 2023, "VideoCrafter1", arXiv:2310.19512.
     """
 
     def __init__(self, in_dim: int, size: ResamplerSize = ResamplerSize()) -> None:
@@ -108,7 +108,7 @@ class PictureTokenEncoder(nn.Module):
         size: How large the resampler is.
 
     Source:
-        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.3.
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512.
     """
 
     def __init__(

@@ -181,7 +181,7 @@ class Faded(NoiseSchedule):
     Source:
         Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, and its released configuration
         (``use_scale``), after Chen 2023, "On the Importance of Noise Scheduling for Diffusion
-        Models", arXiv:2301.10972, sec. 2.3, where the fade is constant.
+        Models", arXiv:2301.10972, whose scale of the input is constant.
     """
 
     base: NoiseSchedule

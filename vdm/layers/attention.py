@@ -207,7 +207,7 @@ class DecoupledAttention(Attention):
         backend: Kernel, see :func:`attend`.
 
     Source:
-        Ye et al. 2023, "IP-Adapter", arXiv:2308.06721, eq. 4-5.
+        Ye et al. 2023, "IP-Adapter", arXiv:2308.06721, sec. 3.2: decoupled cross-attention.
     """
 
     def __init__(

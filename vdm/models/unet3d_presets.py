@@ -156,7 +156,7 @@ def videocrafter1(size: Size = OPEN_CLIP, scalars: Sequence[Scalar] = ()) -> UNe
             576 x 1024.
 
     Source:
-        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.2.
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512.
     """
     return _network(size, _modelscope_transformers(size, "relative"), _options(size), scalars)
 
@@ -165,7 +165,7 @@ def videocrafter1_image(size: Size = OPEN_CLIP) -> UNet3D:
     """VideoCrafter1 image-to-video: the network of VideoCrafter2 that also reads a picture.
 
     Source:
-        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512, sec. 3.3.
+        Chen et al. 2023, "VideoCrafter1", arXiv:2310.19512.
     """
     return modelscope(size, scalars=["fps"], context="both")
 

@@ -173,7 +173,7 @@ def read_videocrafter(path: Path, state: Mapping[str, Tensor], sizes: Sizes | No
     if published.has_picture:
         modules["image_encoder"] = _image_encoder(state, sizes, where)
     parts = complete(
-        path.stem,
+        kind if path.stem == "model" else path.stem,  # as they call every file
         modules,
         rules,
         published.defaults,
