@@ -140,6 +140,12 @@ def number(word: str) -> float:
     return value
 
 
+def file_and_scale(word: str) -> tuple[str, float]:
+    """An argument type: a file or name, and a number after an equals sign; 1 if there is none."""
+    name, equals, scale = word.rpartition("=")
+    return (name, number(scale)) if equals else (word, 1.0)
+
+
 def whole_or_list(word: str) -> int | list[int]:
     """An argument type: a whole number, or several with commas between."""
     values = [whole(part) for part in word.split(",")]

@@ -9,6 +9,7 @@ from vdm.cli_parsing import (
     WrongWords,
     choice,
     describe_error,
+    file_and_scale,
     nearest,
     number,
     number_or_pair,
@@ -17,7 +18,8 @@ from vdm.cli_parsing import (
     whole_or_list,
 )
 
-LOADING = ("dtype", "device", "motion", "profile", "offload", "quantize", "compile", "attention")
+LOADING = ("dtype", "device", "motion", "lora", "profile", "offload", "quantize")
+LOADING += ("compile", "attention")
 """Flags that go to ``vdm.load``; all others go to the generator."""
 STREAMING = ("chunk", "context_time")
 """Flags that only a stream knows."""
@@ -150,6 +152,13 @@ def add_loading(group: Any) -> None:
     group.add_argument("--dtype", type=choice("float32", "bfloat16", "float16", "float64"))
     group.add_argument("--device", help="where to compute, e.g. cuda")
     group.add_argument("--motion", type=Path, metavar="PATH", help="a motion adapter")
+    group.add_argument(
+        "--lora",
+        type=file_and_scale,
+        action="append",
+        metavar="PATH[=SCALE]",
+        help="low-rank changes that are added to the weights; may be repeated",
+    )
     group.add_argument("--profile", default="diffusers", help="whose numerics, where they differ")
     group.add_argument("--offload", type=choice("cpu"), help="cpu: weights rest there")
     group.add_argument("--quantize", help="a quantised weight format")
@@ -257,8 +266,10 @@ def load_model(asked: argparse.Namespace) -> Any:
 
     check_device(asked.device)
     exists = Path(asked.model).exists() or asked.model in bundled()
+    loading = {name: getattr(asked, name) for name in LOADING}
+    loading["lora"] = dict(asked.lora) if asked.lora else None
     try:
-        return load(asked.model, **{name: getattr(asked, name) for name in LOADING})
+        return load(asked.model, **loading)
     except (ValueError, FileNotFoundError) as error:
         said = describe_error(error)
         if not exists or said.startswith(tuple(f"got {name}=" for name in LOADING)):

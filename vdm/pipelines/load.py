@@ -20,6 +20,7 @@ from vdm.pretrained import read
 from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
 from vdm.pretrained.certificates import certificate
 from vdm.pretrained.components import parse_dtype
+from vdm.pretrained.lora import Lora
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.sources import locate
 
@@ -30,6 +31,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     motion: str | Path | None = None,
+    lora: Lora | None = None,
     profile: str = "diffusers",
     offload: str | None = None,
     quantize: str | None = None,
@@ -49,6 +51,9 @@ def load(
         device: Where to compute; torch's default device if None.
         motion: A motion adapter, for image models: a folder, its authors' file, or a name on the
             hub.
+        lora: Low-rank changes that are added to the weights of a model in diffusers' layout: a file
+            (of diffusers, PEFT, kohya's scripts or AnimateDiff's authors), a folder with one, or a
+            name on the hub; several of them; or ``{source: scale}``.
         profile: Whose numerics, for imported models whose references disagree.
         offload: ``"cpu"`` keeps weights there and moves each part to the device while it works.
         quantize: A quantised weight format, for imported models.
@@ -67,11 +72,11 @@ def load(
         name, cards = read_cascade(source)
         models = _read_stages(locate(source), [card.model for card in cards])
     else:
-        models = {"": read(source, motion=motion, profile=profile)}
+        models = {"": read(source, motion=motion, profile=profile, lora=lora)}
         name = models[""].name
     _refuse(name, quantize=quantize)
     if cards:
-        _refuse(name, motion=motion)
+        _refuse(name, motion=motion, lora=lora)
     generators = {}
     for place, parts in models.items():
         number = parse_dtype(dtype) or torch.float32
@@ -126,6 +131,7 @@ def set_attention(network: nn.Module, backend: str) -> int:
 def _refuse(name: str, **arguments: object) -> None:
     """Refuse arguments that would be ignored."""
     kinds = {"motion": "an image model", "quantize": "an imported model"}
+    kinds["lora"] = "a model in diffusers' layout"
     for argument, value in arguments.items():
         if value is not None:
             raise ValueError(

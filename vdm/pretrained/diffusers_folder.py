@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from vdm.pretrained.diffusers_vae import (
 from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
 from vdm.pretrained.layout import cast_weight
 from vdm.pretrained.loading import fill, write_safetensors
+from vdm.pretrained.lora import LoraFile, Merged
 from vdm.pretrained.original_motion import read_motion
 
 WEIGHTS = f"{STEMS[0]}.safetensors"
@@ -53,6 +54,7 @@ def load_unet(
     motion: str | Path | None = None,
     variant: str | None = None,
     profile: str = "diffusers",
+    lora: Sequence[LoraFile] = (),
 ) -> UNet3D:
     """A U-Net from a component folder, in eval mode; its weights are those of the files, as stored.
 
@@ -61,6 +63,7 @@ def load_unet(
         motion: Likewise a motion adapter, for an image model; or its authors' file.
         variant: Which weights, e.g. ``fp16``.
         profile: Whose numerics, where references disagree.
+        lora: Low-rank changes, of which those of the U-Net are added.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -75,6 +78,7 @@ def load_unet(
     weights: Mapping[str, Tensor] = open_weights(folder, variant)
     if modules is not None:
         weights = ChainMap(dict(modules), weights)  # type: ignore[arg-type]
+    weights = Merged(weights, lora, "unet") if lora else weights
     where = str(folder)
     read = ForeignWeights(weights, entries(network, family), tables(weights), where)
     fill(network, read, where)
@@ -161,12 +165,15 @@ def save_vae(
     return save_component(vae, config_from_vae(vae), vae_entries(vae), Path(folder), dtype)
 
 
-def load_clip_text(folder: str | Path, tokenizer: str | Path) -> ClipTextEncoder:
+def load_clip_text(
+    folder: str | Path, tokenizer: str | Path, lora: Sequence[LoraFile] = ()
+) -> ClipTextEncoder:
     """CLIP's text transformer from a component folder, and its tokenizer from another.
 
     Args:
         folder: Holds ``config.json`` and the weights.
         tokenizer: Holds the tokenizer's files.
+        lora: Low-rank changes, of which those of the text encoder are added.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -181,9 +188,11 @@ def load_clip_text(folder: str | Path, tokenizer: str | Path) -> ClipTextEncoder
     with torch.device("meta"):
         encoder = ClipTextEncoder(config, words)
     prefix, where = "text_model.", str(folder)  # of files from before transformers 5
-    found = {key.removeprefix(prefix): value for key, value in open_weights(folder).items()}
-    places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
-    fill(encoder, ForeignWeights(found, places, ["embeddings.position_ids"], where), where)
+    found = {prefix + key.removeprefix(prefix): x for key, x in open_weights(folder).items()}
+    found = dict(Merged(found, lora, "text_encoder"))
+    places = [Entry(prefix + key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
+    table = f"{prefix}embeddings.position_ids"
+    fill(encoder, ForeignWeights(found, places, [table], where), where)
     return encoder
 
 

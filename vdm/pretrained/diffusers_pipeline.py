@@ -14,6 +14,8 @@ from vdm.pretrained.diffusers_dit_pipeline import DIT_PIPELINES, read_dit_pipeli
 from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import load_clip_image, load_clip_text, load_unet, load_vae
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
+from vdm.pretrained.hub import fetch, is_hub_id
+from vdm.pretrained.lora import Lora, read_loras
 from vdm.pretrained.parts import Defaults, Envelope, Parts
 
 INDEX = "model_index.json"
@@ -50,6 +52,15 @@ ANIMATEDIFF_SCHEDULER = {
 }
 """How motion modules were trained and are sampled, whatever the image model says."""
 
+LCM_SCHEDULER = {
+    "_class_name": "LCMScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+}
+LCM_STEPS = {"diffusers": 50, "original": 100}
+"""Entries of the table among which AnimateLCM's few steps are chosen, by profile."""
+
 UNREAD = ("safety_checker", "feature_extractor", "motion_adapter")
 """Parts that are not needed: frames are not judged, and a network holds its motion modules."""
 READ = {"unet", "vae", "scheduler"}
@@ -62,14 +73,19 @@ def is_pipeline(path: Path) -> bool:
 
 
 def read_pipeline(
-    folder: Path, motion: str | Path | None = None, profile: str = "diffusers"
+    folder: Path,
+    motion: str | Path | None = None,
+    profile: str = "diffusers",
+    lora: Lora | None = None,
 ) -> Parts:
     """A model from its folder.
 
     Args:
         folder: Holds ``model_index.json``.
-        motion: Folder of a motion adapter, for an image model.
+        motion: A motion adapter, for an image model: a folder, its authors' file, or a name on the
+            hub. One that is called AnimateLCM, as its authors call it, is sampled in few steps.
         profile: Whose numerics, where references disagree.
+        lora: Low-rank changes of the network and the text encoder.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -90,26 +106,38 @@ def read_pipeline(
         raise ValueError(f"{where}: has no {missing[0]}")
     if kind == IMAGE and motion is not None:
         kind = ANIMATEDIFF
-        rules = rules_from_config(ANIMATEDIFF_SCHEDULER)
+        rules = rules_from_config(_scheduler_of(motion, profile))
     else:
         path = folder / "scheduler"
         rules = rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
     if kind == ANIMATEDIFF and rules.sampler == "latent_consistency":
         kind = ANIMATELCM
-    network = load_unet(folder / "unet", motion, profile=profile)
+    if motion is not None and is_hub_id(motion):
+        motion = fetch(str(motion))
+    loras = read_loras(lora)
+    network = load_unet(folder / "unet", motion, profile=profile, lora=loras)
     autoencoder = load_vae(folder / "vae")
     settings = read_config(folder / "unet", CONFIG)
     modules: dict[str, nn.Module] = {"network": network, "autoencoder": autoencoder}
     given, more = None, {}
     if kind == SVD:
+        if of_words := [one.where for one in loras if one.changes_words]:
+            raise ValueError(f"{of_words[0]}: changes a text encoder, and {folder} has none")
         modules["image_encoder"] = load_clip_image(folder / "image_encoder")
         given, more = Picture(), {"num_frames": settings.get("num_frames", 25)}
     else:
         words = folder / "tokenizer"
-        modules["text_encoder"] = load_clip_text(folder / "text_encoder", words)
+        modules["text_encoder"] = load_clip_text(folder / "text_encoder", words, loras)
     published = _sized(DEFAULTS[kind], settings.get("sample_size"), autoencoder.strides[1])
     name, system = folder.resolve().name, SYSTEMS.get(kind, "")
     return complete(name, modules, rules, published, given=given, system=system, **more)
+
+
+def _scheduler_of(motion: str | Path, profile: str) -> dict[str, Any]:
+    """How an image model is sampled with a motion adapter."""
+    if "animatelcm" not in Path(motion).name.lower():
+        return ANIMATEDIFF_SCHEDULER
+    return LCM_SCHEDULER | {"original_inference_steps": LCM_STEPS.get(profile, 50)}
 
 
 def complete(

@@ -53,10 +53,11 @@ def read_motion(
         "motion_max_seq_length": next(iter(tables.values())).shape[1],
         "use_motion_mid_block": any(key.startswith("mid_block.") for key in maps),
     }
-    return config, {_rename(key): value for key, value in motion.items() if key not in tables}
+    return config, {modern_name(key): value for key, value in motion.items() if key not in tables}
 
 
-def _rename(key: str) -> str:
+def modern_name(key: str) -> str:
+    """The name that diffusers has for a weight of a motion module."""
     for pattern, theirs in RENAMES:
         key = re.sub(pattern, theirs, key)
     return key

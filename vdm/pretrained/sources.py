@@ -14,6 +14,7 @@ from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
 from vdm.pretrained.loading import read_pickled
+from vdm.pretrained.lora import Lora
 from vdm.pretrained.original_lavie import read_lavie
 from vdm.pretrained.original_svd import is_svd, read_svd
 from vdm.pretrained.original_videocrafter import is_videocrafter, read_videocrafter
@@ -38,6 +39,7 @@ def read(
     weights: Weights = "ema",
     motion: str | Path | None = None,
     profile: str = "diffusers",
+    lora: Lora | None = None,
 ) -> Parts:
     """A model, whatever it is stored as.
 
@@ -49,6 +51,7 @@ def read(
         motion: A motion adapter, for an image model in diffusers' layout: a folder or a name on the
             hub.
         profile: Whose numerics, for models whose references disagree.
+        lora: Low-rank changes of a model in diffusers' layout, see :func:`vdm.load`.
 
     Raises:
         FileNotFoundError: If a path leads nowhere.
@@ -60,19 +63,17 @@ def read(
     if isinstance(state, TensorFiles) and is_svd(state):
         return read_svd(path, state, profile)
     if is_videocrafter(state):
-        _refuse_options(source, motion, profile)
+        _refuse_options(source, motion, lora, profile)
         return read_videocrafter(path, state)
     is_fetched = is_hub_id(source) and not path.exists()
     if is_fetched:
         path = fetch(str(source))
     if is_pipeline(path):
-        if motion is not None and is_hub_id(motion):
-            motion = fetch(str(motion))
-        parts = read_pipeline(path, motion, profile)
+        parts = read_pipeline(path, motion, profile, lora)
         if is_fetched:  # into a folder that is called by a hash
             parts.name = Path(source).name
         return parts
-    _refuse_options(source, motion, profile)
+    _refuse_options(source, motion, lora, profile)
     if path.is_dir():
         return _read_directory(path, weights)
     if not path.exists():
@@ -88,11 +89,18 @@ def read(
     )
 
 
-def _refuse_options(source: str | Path, motion: str | Path | None, profile: str) -> None:
+def _refuse_options(
+    source: str | Path, motion: str | Path | None, lora: Lora | None, profile: str
+) -> None:
     """Refuse what only some kinds of models are read with."""
     if motion is not None:
         raise ValueError(
             f"got motion={str(motion)!r}, expected None: motion is for an image model, and "
+            f"{source} is none"
+        )
+    if lora is not None:
+        raise ValueError(
+            f"got lora={str(lora)!r}, expected None: lora is for a model in diffusers' layout, and "
             f"{source} is none"
         )
     if profile != "diffusers":
