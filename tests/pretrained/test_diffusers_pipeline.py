@@ -149,8 +149,29 @@ def test_any_image_model_moves(noise, tmp_path):
     ours = vdm.load(tmp_path / "image", motion=tmp_path / "motion")
     agree(our_frames(ours, noise), their_frames(theirs, noise))
     assert ours.parts.defaults.num_frames == 16
-    with pytest.raises(ValueError, match="got class PNDMScheduler, expected one of DDIMScheduler"):
-        vdm.load(tmp_path / "image")
+
+
+@pytest.mark.filterwarnings("ignore:.*was not trained on")
+def test_an_image_model_makes_its_pictures_with_its_own_sampler(tmp_path):
+    theirs = tiny_models.image(
+        diffusers.PNDMScheduler(**SD, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    )
+    theirs.save_pretrained(tmp_path / "image")
+    ours = vdm.load(tmp_path / "image")
+    assert (ours.parts.defaults.num_frames, ours.parts.defaults.sampler) == (1, "pndm")
+    noise = torch.randn(2, 4, 1, SIZE[0] // 4, SIZE[1] // 4)
+    theirs.set_progress_bar_config(disable=True)
+    common = {"height": SIZE[0], "width": SIZE[1], "guidance_scale": 3.0}
+    made = theirs(
+        PROMPTS,
+        negative_prompt=[NEGATIVE] * 2,
+        num_inference_steps=7,
+        latents=noise[:, :, 0],
+        output_type="pt",
+        **common,
+    ).images
+    told = {"negative_prompt": NEGATIVE, "steps": 7, "noise": noise, "progress": False}
+    agree(ours(PROMPTS, **told, **common).frames[:, :, 0], made)
 
 
 def test_defaults_are_those_that_were_published(tmp_path, capsys):

@@ -55,6 +55,11 @@ CASES = {
         SD | {"algorithm_type": "sde-dpmsolver++", "timestep_spacing": "trailing"},
         "dpmpp_2m_sde",
     ),
+    "pndm": (
+        "PNDMScheduler",
+        SD | {"skip_prk_steps": True, "steps_offset": 1},
+        "pndm",
+    ),
     "unipc": ("UniPCMultistepScheduler", SD, "unipc"),
     "euler": ("EulerDiscreteScheduler", SD | {"timestep_spacing": "trailing"}, "euler"),
     "ancestral": (
@@ -86,8 +91,9 @@ def test_timesteps_and_tables_agree(name, steps):
     theirs.set_timesteps(steps)
     rules = rules_from_config({**theirs.config, "_class_name": cls})
     grid = grid_of(rules, steps)
+    timesteps = theirs.timesteps.double().unique().flip(0)  # one is visited twice by PNDM
     ours = rules.preconditioning.c_noise(rules.schedule, grid[:-1])
-    torch.testing.assert_close(ours, theirs.timesteps.double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours, timesteps, rtol=0, atol=1e-6)
     entries = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
     alphas = rules.schedule.alpha(entries) ** 2
     torch.testing.assert_close(alphas, theirs.alphas_cumprod.double(), rtol=1e-4, atol=1e-9)
@@ -152,7 +158,12 @@ def test_a_scheduler_folder_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"_class_name": "PNDMScheduler"}, "got class PNDMScheduler, expected one of DDIMS"),
+        ({"_class_name": "HeunDiscreteScheduler"}, "got class HeunDis.*, expected one of DDIMS"),
+        ({"_class_name": "PNDMScheduler", "skip_prk_steps": False}, "got skip_prk_steps=False"),
+        (
+            {"_class_name": "PNDMScheduler", "prediction_type": "v_prediction"},
+            "got prediction_type='v_prediction', expected 'epsilon'",
+        ),
         ({}, "got clip_sample=True, expected False"),
         (MODELSCOPE | {"beta_schedule": "cosine"}, "got beta_schedule='cosine', expected one of"),
         (MODELSCOPE | {"prediction_type": "flow"}, "got prediction_type='flow', expected one of"),

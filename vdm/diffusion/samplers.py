@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.diffusion.denoiser import consistency_boundary
+from vdm.diffusion.pndm import pndm as pndm
 from vdm.diffusion.schedules import NoiseSchedule
 from vdm.diffusion.shifted_schedules import Faded
 from vdm.diffusion.time_grids import constant_stride

@@ -80,7 +80,8 @@ def rules_from_config(data: Mapping[str, Any], where: str = SCHEDULER_CONFIG) ->
     if kind not in BUILDERS:
         raise ValueError(f"{where}: got class {kind}, expected one of {', '.join(BUILDERS)}")
     config = ForeignConfig(data, where)
-    config.take("skip_prk_steps", None)  # of a scheduler that the file was once written for
+    if kind != "PNDMScheduler":
+        config.take("skip_prk_steps", None)  # of a scheduler that the file was once written for
     rules = BUILDERS[kind](config)
     config.close()
     return rules
@@ -120,10 +121,12 @@ def config_from_rules(rules: SamplingRules) -> dict[str, Any]:
     else:
         config["timestep_spacing"] = rules.time_grid
         config["steps_offset"] = grid.get("offset", 1 if rules.time_grid == "linspace" else 0)
-        if config["_class_name"] in ("DDIMScheduler", *SHIFTS):
+        if config["_class_name"] in ("DDIMScheduler", "PNDMScheduler", *SHIFTS):
             config["set_alpha_to_one"] = bool(grid.get("ends_clean", True))
     if config["_class_name"] in ("DDIMScheduler", "LCMScheduler", *SHIFTS):
         config["clip_sample"] = False
+    if rules.sampler == "pndm":
+        config["skip_prk_steps"] = True
     if rules.sampler == "dpmpp_2m_sde":
         config["algorithm_type"] = "sde-dpmsolver++"
     try:
@@ -144,6 +147,18 @@ def _ddim(config: ForeignConfig) -> SamplingRules:
     name, arguments = _grid(config, "leading", ends_clean=ends_clean)
     sampler = "ddim" if name == "leading" else "ddim_constant_stride"
     return SamplingRules(*_table(config), name, arguments, sampler)
+
+
+def _pndm(config: ForeignConfig) -> SamplingRules:
+    config.expect(
+        skip_prk_steps=True,
+        timestep_spacing="leading",
+        prediction_type="epsilon",
+        clip_sample=False,
+    )
+    ends_clean = config.take("set_alpha_to_one", False)
+    name, arguments = _grid(config, "leading", ends_clean=ends_clean)
+    return SamplingRules(*_table(config), name, arguments, "pndm")
 
 
 def _euler(config: ForeignConfig) -> SamplingRules:
@@ -259,6 +274,7 @@ def _solver(config: ForeignConfig, sampler: str) -> SamplingRules:
 
 BUILDERS = {
     "DDIMScheduler": _ddim,
+    "PNDMScheduler": _pndm,
     "EulerDiscreteScheduler": _euler,
     "EulerAncestralDiscreteScheduler": _euler_ancestral,
     "DDPMScheduler": _ddpm,
@@ -273,6 +289,7 @@ BUILDERS = {
 CLASSES = {
     "ddim": "DDIMScheduler",
     "ddim_constant_stride": "DDIMScheduler",
+    "pndm": "PNDMScheduler",
     "euler": "EulerDiscreteScheduler",
     "ancestral": "EulerAncestralDiscreteScheduler",
     "latent_consistency": "LCMScheduler",
