@@ -18,7 +18,7 @@ from vdm.cli_parsing import (
     whole_or_list,
 )
 
-LOADING = ("dtype", "device", "motion", "lora", "profile", "offload", "quantize")
+LOADING = ("dtype", "device", "motion", "lora", "control", "profile", "offload", "quantize")
 LOADING += ("compile", "attention")
 """Flags that go to ``vdm.load``; all others go to the generator."""
 STREAMING = ("chunk", "context_time")
@@ -159,6 +159,12 @@ def add_loading(group: Any) -> None:
         metavar="PATH[=SCALE]",
         help="low-rank changes that are added to the weights; may be repeated",
     )
+    group.add_argument(
+        "--control",
+        type=file_and_scale,
+        metavar="PATH[=SCALE]",
+        help="SparseCtrl: given frames steer the clip",
+    )
     group.add_argument("--profile", default="diffusers", help="whose numerics, where they differ")
     group.add_argument("--offload", type=choice("cpu"), help="cpu: weights rest there")
     group.add_argument("--quantize", help="a quantised weight format")
@@ -268,6 +274,7 @@ def load_model(asked: argparse.Namespace) -> Any:
     exists = Path(asked.model).exists() or asked.model in bundled()
     loading = {name: getattr(asked, name) for name in LOADING}
     loading["lora"] = dict(asked.lora) if asked.lora else None
+    loading["control"] = dict([asked.control]) if asked.control else None
     try:
         return load(asked.model, **loading)
     except (ValueError, FileNotFoundError) as error:

@@ -32,6 +32,17 @@ MOTION = {
     "motion_num_attention_heads": 2,
     "motion_norm_num_groups": 8,
 }
+CONTROL = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlockMotion", "DownBlockMotion"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 4,
+    "norm_num_groups": 8,
+    "motion_num_attention_heads": 2,
+    "conditioning_embedding_out_channels": (6, 10, 14),
+}
+"""Pixels shrink as in the tiny VAE."""
 VISION = {
     "hidden_size": 16,
     "intermediate_size": 24,
@@ -88,6 +99,29 @@ def animatediff():
         unet=small(kind, **COMMON, **TINY[kind]),
         motion_adapter=small(diffusers.MotionAdapter, **MOTION),
         scheduler=diffusers.DDIMScheduler(**LINEAR),
+    )
+
+
+def sparsectrl(sees="latents"):
+    sights = {"latents": 4, "pixels": 3}
+    model = animatediff()
+    vae = model.vae
+    vae.quant_conv.weight.data[4:] = 0.0  # sure of its latents, of which they draw one
+    vae.quant_conv.bias.data[4:] = -40.0
+    return diffusers.AnimateDiffSparseControlNetPipeline(
+        vae=vae,
+        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
+        motion_adapter=model.motion_adapter,
+        scheduler=model.scheduler,
+        controlnet=reference(  # of which something is to be seen
+            diffusers.SparseControlNetModel,
+            2.0,
+            **CONTROL,
+            conditioning_channels=sights[sees],
+            use_simplified_condition_embedding=sees == "latents",
+        ),
     )
 
 

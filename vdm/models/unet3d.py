@@ -161,6 +161,31 @@ class Level(nn.Module):
         self.resize, self.after = resize, after
 
 
+def way_down(
+    place: Callable[[Stage, int], Place],
+    widths: Sequence[int],
+    depth: int,
+    attention: Sequence[int],
+    temporal: Sequence[TemporalCoupling],
+) -> tuple[nn.ModuleList, list[int]]:
+    """Levels from the finest to the coarsest, and the widths of what is kept for the way up."""
+    skips, width = [widths[0]], widths[0]
+    levels = []
+    for i in range(len(widths)):
+        layers = []
+        for _ in range(depth):
+            layers.append(Layer(place("down", i), width, attention[i], temporal))
+            width = widths[i]
+            skips.append(width)
+        is_last = i == len(widths) - 1
+        resize = None if is_last else FrameConv(width, width, stride=2)
+        after = _modules(kind.after_level(place("down", i)) for kind in temporal)
+        levels.append(Level(layers, resize, after))
+        if not is_last:
+            skips.append(width)
+    return nn.ModuleList(levels), skips
+
+
 @configurable
 class UNet3D(nn.Module):
     """Spatio-temporal diffusion U-Net.
@@ -273,19 +298,8 @@ class UNet3D(nn.Module):
         def after(stage: Stage, index: int) -> nn.ModuleList:
             return _modules(kind.after_level(place(stage, index)) for kind in temporal)
 
-        skips, width = [widths[0]], widths[0]
-        down, up = [], []
-        for i in range(len(widths)):
-            layers = []
-            for _ in range(depth):
-                layers.append(Layer(place("down", i), width, attention[i], temporal))
-                width = widths[i]
-                skips.append(width)
-            is_last = i == len(widths) - 1
-            resize = None if is_last else FrameConv(width, width, stride=2)
-            down.append(Level(layers, resize, after("down", i)))
-            if not is_last:
-                skips.append(width)
+        down, skips = way_down(place, widths, depth, attention, temporal)
+        width, up = widths[-1], []
         middle = place("middle", len(widths) - 1)
         self.middle = nn.ModuleList(
             Layer(middle, width, attention[-1], temporal, is_exit) for is_exit in (False, True)
@@ -297,7 +311,7 @@ class UNet3D(nn.Module):
                 layers.append(Layer(place("up", i), width + skips.pop(), attention[i], temporal))
                 width = widths[i]
             up.append(Level(layers, FrameUpsample(width) if i else None, after("up", i)))
-        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
+        self.down, self.up = down, nn.ModuleList(up)
 
     def _init_weights(self) -> None:
         """Unit gain everywhere; small embeddings; closed branches and a zero prediction."""
@@ -317,7 +331,11 @@ class UNet3D(nn.Module):
                 module.close()
 
     def forward(
-        self, x: Latents, c_noise: Float[Tensor, " b *frames"], cond: Conditioning
+        self,
+        x: Latents,
+        c_noise: Float[Tensor, " b *frames"],
+        cond: Conditioning,
+        control: Sequence[Tensor] = (),
     ) -> Latents:
         """Predict the target from noisy latents.
 
@@ -327,12 +345,13 @@ class UNet3D(nn.Module):
                 ``(b, t)`` where it varies.
             cond: What else the network is told. ``cond.token_times`` take precedence over
                 ``c_noise``.
+            control: What another network adds: to every skip connection, and last to the middle.
 
         Raises:
             ValueError: If the conditioning has fields that the network does not read, or lacks ones
                 that it needs, or shapes do not fit.
         """
-        return self._run(x, c_noise, cond, None)
+        return self._run(x, c_noise, cond, None, control)
 
     def step(
         self,
@@ -369,7 +388,14 @@ class UNet3D(nn.Module):
         stream.num_frames += x.shape[2]
         return pred, stream
 
-    def _run(self, x: Tensor, c_noise: Tensor, cond: Conditioning, stream: Stream | None) -> Tensor:
+    def _run(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        cond: Conditioning,
+        stream: Stream | None,
+        control: Sequence[Tensor] = (),
+    ) -> Tensor:
         """One pass over a whole clip, or over the next frames of a stream."""
         signals = self._signals(x, c_noise, cond, stream)
         joined = join_given(x, cond, self.frame_conditioning)
@@ -389,6 +415,10 @@ class UNet3D(nn.Module):
                 h = self._layer(module, h, signals)
         for layer in (*self.middle, *self.after_middle):
             h = self._layer(layer, h, signals)
+        if control:
+            *to_skips, to_middle = control
+            skips = [skip + more for skip, more in zip(skips, to_skips, strict=True)]
+            h = h + to_middle
         for level in self.up:
             for layer in level.layers:  # type: ignore[union-attr]
                 h = self._layer(layer, torch.cat((h, skips.pop()), dim=1), signals)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.conditioning.picture import PictureRule
+from vdm.conditioning.sparse import SparseFrames
 from vdm.conditioning.text import TextStates, read_by
 from vdm.diffusion import guidance, samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
@@ -38,6 +39,7 @@ from vdm.pipelines.request import (
     time_grid_for,
 )
 from vdm.pipelines.start import first_step, noisy_start, read_start
+from vdm.pipelines.steering import steering_fields
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning, Denoise
 from vdm.utils.rng import SampleNoise
@@ -218,9 +220,13 @@ class Generator:
 
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
         moves_picture = isinstance(self.parts.given, PictureRule)
+        is_steered = isinstance(self.parts.given, SparseFrames)
         given, kept = None, video if start is None or mask is not None else None
+        told: dict[str, Tensor] = {}
         if moves_picture:
             refuse_frames(self.parts.name, kept, mask, raw)
+        elif is_steered:
+            told = steering_fields(self, image, kept, mask, grid, (height, width))
         else:
             given = self._given_latents(image, kept, mask, grid, height, width)
         batch = inputs.common_batch(
@@ -231,12 +237,14 @@ class Generator:
             image=count_pictures(image) if moves_picture else None,
             given=None if given is None else len(given[0]),
             video=inputs.length_of(start),
+            image_or_video=inputs.length_of(told.get("given")),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
         )
         seeds = inputs.seeds_for(seed, batch)
         shape = self._latent_shape(grid, height, width)
-        exact = exact_given(raw, given, batch).to(self.device)
-        told = {} if moves_picture else self._told(raw, exact, grid, seeds)
+        exact = Conditioning() if is_steered else exact_given(raw, given, batch).to(self.device)
+        if not moves_picture and not is_steered:
+            told = self._told(raw, exact, grid, seeds)
         eps = None if noise is None else inputs.check_noise(noise, shape, batch)
         stream, times = SampleNoise(seeds), self._times(steps)[first:]
         shown = hidden = told

@@ -28,7 +28,8 @@ def given_clip(
     Args:
         image: The first frame: a path, a PIL image, a list of them, or a tensor in [0, 1].
         video: Frames: a path or a tensor in [0, 1].
-        mask: Where ``video`` is given; by default everywhere in its frames, which come first.
+        mask: Where ``video`` is given; by default everywhere in its frames, which come first. A
+            ``video`` of just the given frames is spread to where a mask of frames has its ones.
         grid: The clip's time axis.
         height: Pixels.
         width: Pixels.
@@ -51,6 +52,9 @@ def given_clip(
     else:
         movie = load_movie(video, height, width)
     have, wanted = movie.shape[2], grid.num_frames
+    if mask is not None and have < wanted:
+        movie = _spread(movie, torch.as_tensor(mask))
+        have = movie.shape[2]
     if have > wanted or (mask is not None and have < wanted):
         least = "exactly" if mask is not None else "at most"
         raise ValueError(f"got {have} given frames, expected {least} num_frames={wanted}")
@@ -61,6 +65,15 @@ def given_clip(
     movie = nn.functional.pad(movie, (0, 0, 0, 0, 0, wanted - have))
     movie, pixels = repeat_to(movie, batch), repeat_to(pixels, batch)
     return hold(movie, pixels), pixels
+
+
+def _spread(movie: Tensor, mask: Tensor) -> Tensor:
+    """Frames where the ones of a mask of frames are, if there are as many."""
+    if mask.ndim != 1 or int((mask == 1).sum()) != movie.shape[2]:
+        return movie
+    spread = movie.new_zeros(*movie.shape[:2], len(mask), *movie.shape[3:])
+    spread[:, :, mask == 1] = movie
+    return spread
 
 
 def read_image(image: Any, height: int, width: int) -> Float[Tensor, "b 3 {height} {width}"]:

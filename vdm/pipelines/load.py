@@ -20,6 +20,7 @@ from vdm.pretrained import read
 from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
 from vdm.pretrained.certificates import certificate
 from vdm.pretrained.components import parse_dtype
+from vdm.pretrained.diffusers_control import Control
 from vdm.pretrained.lora import Lora
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.sources import locate
@@ -32,6 +33,7 @@ def load(
     device: str | torch.device | None = None,
     motion: str | Path | None = None,
     lora: Lora | None = None,
+    control: Control | None = None,
     profile: str = "diffusers",
     offload: str | None = None,
     quantize: str | None = None,
@@ -54,6 +56,8 @@ def load(
         lora: Low-rank changes that are added to the weights of a model in diffusers' layout: a file
             (of diffusers, PEFT, kohya's scripts or AnimateDiff's authors), a folder with one, or a
             name on the hub; several of them; or ``{source: scale}``.
+        control: SparseCtrl, which steers a model with motion modules by given frames: a folder, its
+            authors' file, or a name on the hub; or ``{source: scale}``.
         profile: Whose numerics, for imported models whose references disagree.
         offload: ``"cpu"`` keeps weights there and moves each part to the device while it works.
         quantize: A quantised weight format, for imported models.
@@ -72,11 +76,11 @@ def load(
         name, cards = read_cascade(source)
         models = _read_stages(locate(source), [card.model for card in cards])
     else:
-        models = {"": read(source, motion=motion, profile=profile, lora=lora)}
+        models = {"": read(source, motion=motion, profile=profile, lora=lora, control=control)}
         name = models[""].name
     _refuse(name, quantize=quantize)
     if cards:
-        _refuse(name, motion=motion, lora=lora)
+        _refuse(name, motion=motion, lora=lora, control=control)
     generators = {}
     for place, parts in models.items():
         number = parse_dtype(dtype) or torch.float32
@@ -131,7 +135,7 @@ def set_attention(network: nn.Module, backend: str) -> int:
 def _refuse(name: str, **arguments: object) -> None:
     """Refuse arguments that would be ignored."""
     kinds = {"motion": "an image model", "quantize": "an imported model"}
-    kinds["lora"] = "a model in diffusers' layout"
+    kinds |= dict.fromkeys(("lora", "control"), "a model in diffusers' layout")
     for argument, value in arguments.items():
         if value is not None:
             raise ValueError(

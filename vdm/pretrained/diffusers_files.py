@@ -153,7 +153,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def tensors_in(data: Any) -> dict[str, Tensor]:
     """The tensors that a file of torch holds by name, in whatever it is wrapped."""
-    for wrapper in ("state_dict", "ema", "model", "module"):
+    for wrapper in ("state_dict", "ema", "model", "module", "controlnet"):
         if isinstance(data, dict) and isinstance(data.get(wrapper), dict):
             data = data[wrapper]
     items = data.items() if isinstance(data, dict) else ()

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from vdm.conditioning.picture import Picture
+from vdm.pretrained.diffusers_control import Control, steer
 from vdm.pretrained.diffusers_dit_pipeline import DIT_PIPELINES, read_dit_pipeline
 from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import load_clip_image, load_clip_text, load_unet, load_vae
@@ -22,22 +23,25 @@ INDEX = "model_index.json"
 IMAGE, SVD = "StableDiffusionPipeline", "StableVideoDiffusionPipeline"
 MODELSCOPE, ANIMATEDIFF = "TextToVideoSDPipeline", "AnimateDiffPipeline"
 ANIMATELCM = "AnimateDiffPipeline with LCMScheduler"
+SPARSECTRL = "AnimateDiffSparseControlNetPipeline"
 DEFAULTS = {
     SVD: Defaults(14, 7.0, 576, 1024, 25, (1.0, 3.0)),
     MODELSCOPE: Defaults(16, 8.0, 256, 256, 50, 9.0),
     ANIMATEDIFF: Defaults(16, 8.0, 512, 512, 50, 7.5),
     ANIMATELCM: Defaults(16, 8.0, 512, 512, 4, 1.5),
+    SPARSECTRL: Defaults(16, 8.0, 512, 512, 50, 7.5),
     IMAGE: Defaults(1, 8.0, 512, 512, 50, 7.5),
 }
 """What is published for each kind of model."""
 
-KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, IMAGE)
+KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, SPARSECTRL, IMAGE)
 
 SYSTEMS = {
     SVD: "Stable Video Diffusion",
     MODELSCOPE: "ModelScope text-to-video",
     ANIMATEDIFF: "AnimateDiff",
     ANIMATELCM: "AnimateLCM",
+    SPARSECTRL: "AnimateDiff with SparseCtrl",
 }
 """As their certificates call them."""
 
@@ -64,6 +68,7 @@ LCM_STEPS = {"diffusers": 50, "original": 100}
 UNREAD = ("safety_checker", "feature_extractor", "motion_adapter")
 """Parts that are not needed: frames are not judged, and a network holds its motion modules."""
 READ = {"unet", "vae", "scheduler"}
+STEERING = {"controlnet"}
 WORDS, PICTURES = {"text_encoder", "tokenizer"}, {"image_encoder"}
 
 
@@ -77,6 +82,7 @@ def read_pipeline(
     motion: str | Path | None = None,
     profile: str = "diffusers",
     lora: Lora | None = None,
+    control: Control | None = None,
 ) -> Parts:
     """A model from its folder.
 
@@ -86,6 +92,7 @@ def read_pipeline(
             hub. One that is called AnimateLCM, as its authors call it, is sampled in few steps.
         profile: Whose numerics, where references disagree.
         lora: Low-rank changes of the network and the text encoder.
+        control: SparseCtrl, for a network with motion modules.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -99,8 +106,9 @@ def read_pipeline(
         known = ", ".join((*KINDS, *DIT_PIPELINES))
         raise ValueError(f"{where}: got class {kind}, expected one of {known}")
     needed = READ | (PICTURES if kind == SVD else WORDS)
+    needed |= STEERING if kind == SPARSECTRL else set()
     parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
-    if surplus := sorted(parts - READ - WORDS - PICTURES - set(UNREAD)):
+    if surplus := sorted(parts - needed - WORDS - PICTURES - set(UNREAD)):
         raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(sorted(needed))}")
     if missing := sorted(needed - parts):
         raise ValueError(f"{where}: has no {missing[0]}")
@@ -110,6 +118,8 @@ def read_pipeline(
     else:
         path = folder / "scheduler"
         rules = rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
+    if kind == SPARSECTRL and control is None:
+        control = folder / "controlnet"
     if kind == ANIMATEDIFF and rules.sampler == "latent_consistency":
         kind = ANIMATELCM
     if motion is not None and is_hub_id(motion):
@@ -119,7 +129,13 @@ def read_pipeline(
     autoencoder = load_vae(folder / "vae")
     settings = read_config(folder / "unet", CONFIG)
     modules: dict[str, nn.Module] = {"network": network, "autoencoder": autoencoder}
-    given, more = None, {}
+    given: Any = None
+    more: dict[str, Any] = {}
+    if control is not None:
+        if kind not in (ANIMATEDIFF, ANIMATELCM, SPARSECTRL):
+            raise ValueError(f"got control for {kind}, expected a model with motion modules")
+        kind = SPARSECTRL if kind == ANIMATEDIFF else kind
+        modules["network"], given = steer(network, control)
     if kind == SVD:
         if of_words := [one.where for one in loras if one.changes_words]:
             raise ValueError(f"{of_words[0]}: changes a text encoder, and {folder} has none")

@@ -82,8 +82,13 @@ def entries(network: UNet3D, family: Family) -> list[Entry]:
     Raises:
         ValueError: If the network has a weight that the family has no name for.
     """
+    return entries_of(network.state_dict(), family)
+
+
+def entries_of(keys: Iterable[str], family: Family) -> list[Entry]:
+    """Likewise of some of its weights, by their keys."""
     found: dict[str, list[str]] = {}
-    for key in network.state_dict():
+    for key in keys:
         stem, _, kind = key.rpartition(".")
         # A blend is a bare parameter of the module that mixes.
         theirs = f"{_module(stem, family)}.{kind}".replace("_temp.", f"_{family.guest}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
+from vdm.pretrained.diffusers_control import Control
 from vdm.pretrained.diffusers_files import TensorFiles, tensors_in
 from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
@@ -40,6 +41,7 @@ def read(
     motion: str | Path | None = None,
     profile: str = "diffusers",
     lora: Lora | None = None,
+    control: Control | None = None,
 ) -> Parts:
     """A model, whatever it is stored as.
 
@@ -52,6 +54,7 @@ def read(
             hub.
         profile: Whose numerics, for models whose references disagree.
         lora: Low-rank changes of a model in diffusers' layout, see :func:`vdm.load`.
+        control: SparseCtrl for a model with motion modules, see :func:`vdm.load`.
 
     Raises:
         FileNotFoundError: If a path leads nowhere.
@@ -69,7 +72,7 @@ def read(
     if is_fetched:
         path = fetch(str(source))
     if is_pipeline(path):
-        parts = read_pipeline(path, motion, profile, lora)
+        parts = read_pipeline(path, motion, profile, lora, control)
         if is_fetched:  # into a folder that is called by a hash
             parts.name = Path(source).name
         return parts
@@ -98,11 +101,12 @@ def _refuse_options(
             f"got motion={str(motion)!r}, expected None: motion is for an image model, and "
             f"{source} is none"
         )
-    if lora is not None:
-        raise ValueError(
-            f"got lora={str(lora)!r}, expected None: lora is for a model in diffusers' layout, and "
-            f"{source} is none"
-        )
+    for name, value in {"lora": lora, "control": control}.items():
+        if value is not None:
+            raise ValueError(
+                f"got {name}={str(value)!r}, expected None: {name} is for a model in diffusers' "
+                f"layout, and {source} is none"
+            )
     if profile != "diffusers":
         raise ValueError(
             f"got profile={profile!r}: {source} has no reference to differ from, "
