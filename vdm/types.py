@@ -71,6 +71,12 @@ class Conditioning:
         index = torch.as_tensor(index) if not isinstance(index, slice) else index
         return self.map(lambda value: value[index])
 
+    def without_words(self) -> Conditioning:
+        """A copy with zeros in the place of every text."""
+        words = {"text": self.text, "pooled_text": self.pooled_text}
+        zeros = {name: torch.zeros_like(x) for name, x in words.items() if x is not None}
+        return self.replace(**zeros)
+
     def replace(self, **changes: Tensor | None) -> Conditioning:
         """A copy with some fields changed."""
         return replace(self, **changes)

@@ -22,6 +22,8 @@ SYSTEMS = {
     "AnimateDiff": tiny_models.animatediff,
     "AnimateLCM": tiny_models.animatelcm,
     "AnimateDiff with SparseCtrl": tiny_models.sparsectrl,
+    "AnimateDiff SDXL": tiny_models.animatediff_xl,
+    "PIA": tiny_models.pia,
 }
 
 
@@ -65,6 +67,16 @@ def _network(system, ours, theirs, size):
         return ours.network(x, level, Conditioning(image=image, given=given, **numbers)), expected
     steps = torch.tensor([981.0, 41.0])
     each = repeat(text, "b n d -> (b t) n d", t=T) if system.startswith("Animate") else text
+    if system == "AnimateDiff SDXL":
+        text, pooled = torch.randn(B, 5, 36), torch.randn(B, 12)
+        side = torch.tensor([[24.0, 40.0], [32.0, 16.0]])
+        told = torch.cat((side, torch.zeros(B, 2), side), dim=1)
+        added = {"text_embeds": pooled, "time_ids": told}
+        each = repeat(text, "b n d -> (b t) n d", t=T)
+        expected = theirs.unet(x, steps, each, added_cond_kwargs=added).sample
+        return ours.network(
+            x, steps, Conditioning(text=text, pooled_text=pooled, size=side)
+        ), expected
     if system == "AnimateDiff with SparseCtrl":
         mask = torch.zeros(B, 1, T, *size)
         mask[:, :, 1] = 1.0
@@ -75,6 +87,12 @@ def _network(system, ours, theirs, size):
         added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         cond = Conditioning(text=text, given=given, given_mask=mask)
         return ours.network(x, steps, cond), theirs.unet(x, steps, each, **added).sample
+    if system == "PIA":
+        each = repeat(text, "b n d -> (b t) n d", t=T)
+        given, mask = torch.randn(B, 4, T, *size), torch.rand(B, 1, T, *size)
+        expected = theirs.unet(torch.cat((x, mask, given), dim=1), steps, each).sample
+        cond = Conditioning(text=text, given=given, given_mask=mask)
+        return ours.network(x, steps, cond), expected
     expected = theirs.unet(x, steps, each).sample
     return ours.network(x, steps, Conditioning(text=text)), expected
 
@@ -116,8 +134,12 @@ def _frames(system, ours, theirs):
             pictures = [to_pil_image(key) for key in keys.transpose(0, 1)]
             asked |= {"conditioning_frames": pictures, "controlnet_frame_indices": [0, 2]}
             told |= {"video": (keys * 255).floor() / 255, "mask": [1, 0, 1]}
+        if system == "PIA":
+            pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, height, width)]
+            asked |= {"image": pictures, "motion_scale": 4}
+            told |= {"image": pictures, "motion_bucket": 4}
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-        made = theirs(PROMPTS, **negative, **asked, latents=noise, generator=draws)
+        made = theirs(prompt=PROMPTS, **negative, **asked, latents=noise, generator=draws)
         clip = _quietly(ours, PROMPTS, **negative, **told, seed=seeds)
     return clip.frames, made.frames.transpose(1, 2)
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import diffusers
 import torch
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from diffusers.pipelines.deprecated.pia import PIAPipeline
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from tests.models.unet3d_oracles import reference
 from tests.pretrained.test_diffusers_unet import COMMON, TINY
@@ -123,6 +130,51 @@ def sparsectrl(sees="latents"):
             use_simplified_condition_embedding=sees == "latents",
         ),
     )
+
+
+def pia():
+    kind = diffusers.UNet2DConditionModel
+    return PIAPipeline(
+        **words(),
+        unet=small(kind, **COMMON, **TINY[kind]),
+        motion_adapter=small(diffusers.MotionAdapter, **MOTION, conv_in_channels=9),
+        scheduler=diffusers.DDIMScheduler(**LINEAR),
+    )
+
+
+XL = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2),
+    "attention_head_dim": (2, 4),
+    "norm_num_groups": 8,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 12 + 6 * 8,
+}
+
+
+def animatediff_xl():
+    kind = diffusers.UNet2DConditionModel
+    said = words()
+    config = said["text_encoder"].config.to_dict() | {"hidden_size": 20, "projection_dim": 12}
+    torch.manual_seed(1)
+    second = CLIPTextModelWithProjection(CLIPTextConfig(**config)).eval()
+    for parameter in second.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    unet = small(kind, **COMMON | XL | {"cross_attention_dim": 16 + 20})
+    model = diffusers.AnimateDiffSDXLPipeline(
+        **said,
+        text_encoder_2=second,
+        tokenizer_2=said["tokenizer"],
+        unet=unet,
+        motion_adapter=small(diffusers.MotionAdapter, **MOTION | {"use_motion_mid_block": False}),
+        scheduler=diffusers.DDIMScheduler(**LINEAR),
+    )
+    # Which it forgets when it takes over an image model.
+    model.unet.add_embedding.load_state_dict(unet.add_embedding.state_dict())
+    return model
 
 
 def svd():

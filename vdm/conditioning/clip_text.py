@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from vdm.conditioning.clip import build_clip
 from vdm.conditioning.text import TextStates
@@ -44,11 +45,14 @@ class ClipTextEncoder(nn.Module):
         Supervision", arXiv:2103.00020, sec. 2.4.
     """
 
+    kind = "CLIPTextModel"
+    """Class of transformers."""
+
     def __init__(
         self, config: Mapping[str, Any], tokenizer: Mapping[str, str], pad_id: int | None = None
     ) -> None:
         super().__init__()
-        self.model = build_clip("CLIPTextModel", config)
+        self.model = build_clip(self.kind, config)
         self.max_length: int = self.model.config.max_position_embeddings
         self._tokenize = _tokenizer(tokenizer)
         self.pad_id: int = self._tokenize.pad_token_id if pad_id is None else pad_id
@@ -62,9 +66,13 @@ class ClipTextEncoder(nn.Module):
         Returns:
             States of the tokens, and that of the end of the text.
         """
-        numbers = torch.tensor([self._numbers(prompt) for prompt in prompts])
-        states = self.model(numbers.to(self.model.embeddings.token_embedding.weight.device))
+        states = self.model(self.numbers(prompts))
         return TextStates(states.last_hidden_state, None, states.pooler_output)
+
+    def numbers(self, prompts: Sequence[str]) -> Int[Tensor, "b n"]:
+        """The tokens of texts, where the model is."""
+        rows = torch.tensor([self._numbers(prompt) for prompt in prompts])
+        return rows.to(next(self.parameters()).device)
 
     def _numbers(self, prompt: str) -> list[int]:
         """As many tokens as the model reads."""
@@ -73,7 +81,7 @@ class ClipTextEncoder(nn.Module):
             warnings.warn(
                 f"got a prompt of {len(numbers)} tokens, of which {self.max_length} are read: "
                 f"{prompt[:40]!r}...",
-                stacklevel=4,
+                stacklevel=5,
             )
             numbers = [*numbers[: self.max_length - 1], numbers[-1]]
         return numbers + [self.pad_id] * (self.max_length - len(numbers))

@@ -138,6 +138,37 @@ class NumberTable(nn.Module):
         return self.table(values.round().long())
 
 
+class TextAndSizeEmbedding(nn.Module):
+    """The vector of a whole text and the size of the pictures as one vector.
+
+    Beside the text's vector stand the sinusoids of height and width of the original, of the corner
+    that was cut out of it, here its first pixel, and of the height and width to make.
+
+    Args:
+        pooled_dim: Width of the text's vector.
+        dim: Width of the result.
+        sinusoid_dim: Width of the sinusoid of each number.
+
+    Source:
+        Podell et al. 2023, "SDXL", arXiv:2307.01952, sec. 2.2.
+    """
+
+    def __init__(self, pooled_dim: int, dim: int, sinusoid_dim: int = 256) -> None:
+        super().__init__()
+        self.sinusoid_dim = sinusoid_dim
+        self.fc1 = nn.Linear(pooled_dim + 6 * sinusoid_dim, dim)
+        self.fc2 = nn.Linear(dim, dim)
+
+    def forward(
+        self, pooled: Float[Tensor, "b pooled_dim"], size: Float[Tensor, "b 2"]
+    ) -> Float[Tensor, "b dim"]:
+        """Embed text and size of each sample."""
+        numbers = torch.cat((size, torch.zeros_like(size), size), dim=1)
+        waves = sinusoid(numbers, self.sinusoid_dim).flatten(1)
+        joined = torch.cat((pooled, waves.to(pooled)), dim=1)
+        return self.fc2(F.silu(self.fc1(joined.to(self.fc1.weight.dtype))))
+
+
 class LabelEmbedding(nn.Module):
     """A vector for each class label, and one more, ``null``, for "no label".
 

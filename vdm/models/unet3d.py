@@ -20,6 +20,7 @@ from vdm.layers.embeddings import (
     NumberTable,
     ReadsGiven,
     Scalar,
+    TextAndSizeEmbedding,
     add_told,
     join_given,
     make_pooled_embed,
@@ -72,6 +73,7 @@ class LevelOptions:
             vector of its own.
         scalar_sinusoid_dim: Channels of a number's sinusoid where they are embedded together.
         table_size: Whole numbers, from 0, that have vectors of their own.
+        pooled: Embed the vector of a whole text by itself, or together with ``cond.size``.
         time_scale: The noise level of noise time 1 in ``cond.token_times``; None for a network
             whose noise levels are not proportional to times, which does not read them.
     """
@@ -80,12 +82,14 @@ class LevelOptions:
     sinusoid_dim: int | None = None
     scalars: Literal["separate", "together", "table"] = "separate"
     scalar_sinusoid_dim: int = 256
+    pooled: Literal["alone", "with_size"] = "alone"
     time_scale: float | None = 1000.0
     table_size: int = 1000
 
     def __post_init__(self) -> None:
         """Check the choice."""
         check_choice("scalars", self.scalars, ("separate", "together", "table"))
+        check_choice("pooled", self.pooled, ("alone", "with_size"))
 
 
 class Layer(nn.Module):
@@ -254,7 +258,11 @@ class UNet3D(nn.Module):
         self.time_embed = NoiseLevelEmbedding(dim, waves)
         self.scalar_embeds = _scalar_embeds(self.scalars, dim, waves, level)
         self.label_embed = None if num_labels is None else LabelEmbedding(num_labels, dim)
-        self.pooled_embed = make_pooled_embed(pooled_dim, dim)
+        has_size = pooled_dim is not None and level.pooled == "with_size"
+        self.pooled_embed = make_pooled_embed(None if has_size else pooled_dim, dim)
+        self.sized_embed: TextAndSizeEmbedding | None = None
+        if pooled_dim is not None and has_size:
+            self.sized_embed = TextAndSizeEmbedding(pooled_dim, dim, level.scalar_sinusoid_dim)
 
         def place(stage: Stage, index: int) -> Place:
             is_level = stage in ("down", "up")
@@ -283,6 +291,8 @@ class UNet3D(nn.Module):
             given=frame_conditioning,
             token_times=level.time_scale is not None,
         )
+        if has_size:
+            self.reads, self.needs = self.reads | {"size"}, self.needs | {"size"}
         self._init_weights()
 
     def _build_levels(
@@ -321,7 +331,7 @@ class UNet3D(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for module in self.modules():
-            if isinstance(module, (NoiseLevelEmbedding, NumbersEmbedding)):
+            if isinstance(module, (NoiseLevelEmbedding, NumbersEmbedding, TextAndSizeEmbedding)):
                 nn.init.normal_(module.fc1.weight, std=0.02)
                 nn.init.normal_(module.fc2.weight, std=0.02)
             elif isinstance(module, nn.Embedding):
@@ -447,6 +457,8 @@ class UNet3D(nn.Module):
         scale = 1.0 if self.level_options.time_scale is None else self.level_options.time_scale
         level = self.time_embed(noise_levels(c_noise, cond, x.shape[2], scale))
         level = add_told(level, cond, self.scalar_embeds, self.pooled_embed, self.label_embed)
+        if self.sized_embed is not None:
+            level = level + self.sized_embed(cond.pooled_text, cond.size).unsqueeze(1)
         mask = None if cond.text_mask is None else masks.padding(cond.text_mask)
         is_both = self.options.context == "both"
         context = cond.text if is_both else getattr(cond, self.options.context)

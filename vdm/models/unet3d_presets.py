@@ -45,6 +45,8 @@ class Size:
         num_groups: Groups of the group normalisations.
         motion_heads: Attention heads of motion modules.
         scalar_dim: Channels of the sinusoid of every number.
+        pooled_dim: Width of the vector of a whole text, which is read with the size of pictures;
+            None for a network that reads neither.
     """
 
     heads: Heads
@@ -55,10 +57,13 @@ class Size:
     num_groups: int = 32
     motion_heads: int = 8
     scalar_dim: int = 256
+    pooled_dim: int | None = None
 
 
 SD15 = Size(Heads(number=8), 768)
 UPSCALER = Size(Heads(number=8), 1024, (256, 512, 512, 1024), attention=(0, 1, 1, 1, 1))
+SDXL = Size(Heads(dim=64), 2048, (320, 640, 1280), attention=(0, 2, 10, 10), pooled_dim=1280)
+"""Stable Diffusion XL: Podell et al. 2023, arXiv:2307.01952, table 1."""
 OPEN_CLIP = Size(Heads(dim=64), 1024)
 
 
@@ -66,27 +71,30 @@ def stable_diffusion_15(
     size: Size = SD15,
     temporal: Sequence[TemporalCoupling] = (),
     statistics: Statistics = "frame",
+    frame_conditioning: bool = False,
 ) -> UNet3D:
-    """The image model, which denoises every frame by itself unless it is coupled.
+    """The image model, which denoises every frame by itself unless it is coupled; XL in its size.
 
     Args:
         size: How large.
         temporal: Couplings in time.
         statistics: What normalisations of residual blocks see.
+        frame_conditioning: Read given latents and their mask as further input channels.
 
     Source:
         Rombach et al. 2022, arXiv:2112.10752; runwayml/stable-diffusion-v1-5.
     """
     options = _options(size, statistics=statistics)
-    return _network(size, temporal, options)
+    return _network(size, temporal, options, frame_conditioning=frame_conditioning)
 
 
 def animatediff(
     size: Size = SD15,
     version: Literal["v1", "v2", "v3"] = "v2",
     profile: Profile = "diffusers",
+    frame_conditioning: bool = False,
 ) -> UNet3D:
-    """Stable Diffusion 1.5 with motion modules.
+    """Stable Diffusion 1.5, or XL in its size, with motion modules.
 
     Args:
         size: How large.
@@ -94,9 +102,11 @@ def animatediff(
         profile: ``diffusers`` normalises motion modules over the clip and residual blocks frame by
             frame. ``original`` normalises motion modules frame by frame, and residual blocks of the
             first version over the clip.
+        frame_conditioning: Read the latents of a picture and how like it frames are to be: PIA.
 
     Source:
-        Guo et al. 2023, "AnimateDiff", arXiv:2307.04725; its inference code.
+        Guo et al. 2023, "AnimateDiff", arXiv:2307.04725; its inference code. Zhang et al. 2023,
+        "PIA", arXiv:2312.13964.
     """
     motion = TemporalTransformer(
         num_attentions=2,
@@ -106,7 +116,7 @@ def animatediff(
         needs_attention=False,
     )
     over_clip = profile == "original" and version == "v1"
-    return stable_diffusion_15(size, [motion], "clip" if over_clip else "frame")
+    return stable_diffusion_15(size, [motion], "clip" if over_clip else "frame", frame_conditioning)
 
 
 def modelscope(
@@ -271,8 +281,11 @@ def _network(
         size.attention,
         temporal,
         text_dim=size.context_dim,
+        pooled_dim=size.pooled_dim,
         scalars=scalars,
         frame_conditioning=frame_conditioning,
-        level=level,
+        level=level
+        if size.pooled_dim is None
+        else replace(level, pooled="with_size", scalar_sinusoid_dim=size.scalar_dim),
         block=options,
     )

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.conditioning.likeness import Likeness
 from vdm.conditioning.picture import PictureRule
 from vdm.conditioning.sparse import SparseFrames
 from vdm.conditioning.text import TextStates, read_by
@@ -28,7 +29,12 @@ from vdm.pipelines.given import (
     put_back,
     show_given,
 )
-from vdm.pipelines.pictures import count_pictures, picture_fields, refuse_frames
+from vdm.pipelines.pictures import (
+    count_pictures,
+    likeness_fields,
+    picture_fields,
+    refuse_frames,
+)
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import (
     Geometry,
@@ -187,7 +193,7 @@ class Generator:
             decode_frames: Latent frames decoded at a time: less memory, the same result.
             output: ``"video"``, or ``"latents"`` to skip decoding.
             progress: Show a progress bar.
-            motion_bucket: Amount of motion, for networks that read it.
+            motion_bucket: Amount of motion, for networks that read it; for PIA its kind, 0 to 8.
             noise_aug: Noise added to the given picture, for networks that read it.
 
         Returns:
@@ -219,7 +225,8 @@ class Generator:
         self._warn_outside(grid, height, width)
 
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
-        moves_picture = isinstance(self.parts.given, PictureRule)
+        is_alike = isinstance(self.parts.given, Likeness)
+        moves_picture = is_alike or isinstance(self.parts.given, PictureRule)
         is_steered = isinstance(self.parts.given, SparseFrames)
         given, kept = None, video if start is None or mask is not None else None
         told: dict[str, Tensor] = {}
@@ -244,11 +251,11 @@ class Generator:
         shape = self._latent_shape(grid, height, width)
         exact = Conditioning() if is_steered else exact_given(raw, given, batch).to(self.device)
         if not moves_picture and not is_steered:
-            told = self._told(raw, exact, grid, seeds)
+            told = self._told(raw, exact, grid, seeds, (height, width))
         eps = None if noise is None else inputs.check_noise(noise, shape, batch)
         stream, times = SampleNoise(seeds), self._times(steps)[first:]
         shown = hidden = told
-        if moves_picture:
+        if moves_picture and not is_alike:
             shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw, stream)
         if start is not None:
             x = noisy_start(self, start, stream, eps, float(times[0]))
@@ -256,6 +263,10 @@ class Generator:
             x = self._draw(stream, shape) if eps is None else eps
             x = x.to(self.device, torch.float32) * self.schedule.start_std(float(times[0]))
 
+        if is_alike:
+            raw.pop("motion_bucket", None)  # it chooses a mask
+            like = (self, image, grid, (height, width), stream, motion_bucket)
+            shown = hidden = likeness_fields(*like)
         wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
         positive = self._conditioning(wanted, raw, shown, batch)
         negative = None
@@ -265,6 +276,8 @@ class Generator:
             negative = self._conditioning(unwanted, rest, hidden, batch)
             if getattr(self.text_encoder, "masks_alike", False):
                 negative = negative.replace(text_mask=positive.text_mask)
+            if unwanted is None and getattr(self.text_encoder, "is_silent", False):
+                negative = negative.without_words()
         # Samplers whose stride depends on the whole grid are told of it.
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
         tell: dict[str, Any] = {"noise": stream, **whole}
@@ -348,13 +361,20 @@ class Generator:
         return guidance.classifier_free(wanted, unwanted, scale)
 
     def _told(
-        self, raw: Mapping[str, Tensor], exact: Conditioning, grid: TimeGrid, seeds: Sequence[int]
+        self,
+        raw: Mapping[str, Tensor],
+        exact: Conditioning,
+        grid: TimeGrid,
+        seeds: Sequence[int],
+        size: tuple[int, int],
     ) -> dict[str, Tensor]:
-        """What the network is told of given latents and of the rate, as far as it reads it."""
+        """What the network is told of given latents, rate and size, as far as it reads it."""
         reads = getattr(self.network, "reads", ())
         told = show_given(exact, self.parts.given, reads, raw.get("noise_aug"), seeds)
         if "fps" in reads and "fps" not in raw:
             told["fps"] = torch.tensor([self.parts.defaults.rate_told(grid.fps)])
+        if "size" in reads and "size" not in raw:
+            told["size"] = torch.tensor([size]).float()
         return told
 
     def _conditioning(

@@ -113,6 +113,46 @@ def _token_fields(
     return told, {**told, "image": grey}
 
 
+def likeness_fields(
+    generator: Generator,
+    image: Any,
+    grid: TimeGrid,
+    size: tuple[int, int],
+    stream: SampleNoise,
+    motion: float | None,
+) -> dict[str, Tensor]:
+    """What a network is told of a picture that all frames are to be like.
+
+    Args:
+        generator: A model whose ``given`` is a :class:`vdm.conditioning.likeness.Likeness`.
+        image: One picture, or one per sample.
+        grid: The clip's time axis.
+        size: Height and width of the clip in pixels.
+        stream: Where the draw from the picture's latents comes from, one for each sample.
+        motion: How much and what kind of motion, from 0 to 8.
+
+    Raises:
+        ValueError: If there is no picture, or there is no such kind of motion.
+    """
+    if image is None:
+        raise ValueError(f"got no image, model {generator.parts.name!r} needs one to move from")
+    if motion is not None and motion != int(motion):
+        raise ValueError(f"got motion_bucket={motion:g}, expected a whole number")
+    mask = generator.parts.given.mask(grid.num_frames, None if motion is None else int(motion))
+    pixels = repeat_to(read_image(image, *size), len(stream.generators))
+    with generator._working("autoencoder"):
+        clips = pixels.to(generator.device, generator.dtype)[:, :, None].split(1)
+        latents = torch.cat(
+            [
+                generator.autoencoder.encode(clip, sample=True, generator=own).float()
+                for clip, own in zip(clips, stream.generators, strict=True)
+            ]
+        )
+    given = latents.expand(-1, -1, grid.num_latent_frames, -1, -1)
+    where = mask.to(given)[:, None, None].expand(len(given), 1, -1, *given.shape[3:])
+    return {"given": given, "given_mask": where}
+
+
 def refuse_frames(name: str, video: Any, mask: Any, raw: Mapping[str, Tensor]) -> None:
     """Refuse given frames, of which a model that moves pictures takes none.
 

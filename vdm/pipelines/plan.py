@@ -226,6 +226,7 @@ def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
         "text": lambda: empty(batch, TEXT_LENGTH, arguments["text_dim"]),
         "image": lambda: empty(batch, PICTURE_LENGTH, arguments["text_dim"]),
         "pooled_text": lambda: empty(batch, arguments["pooled_dim"]),
+        "size": lambda: empty(batch, 2),
         "label": lambda: torch.zeros(batch, device="meta", dtype=torch.long),
     }
     needs: set[str] = getattr(parts.network, "needs", set())

@@ -16,7 +16,7 @@ from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_dit_pipeline import save_dit_pipeline
 from vdm.pretrained.diffusers_files import CONFIG
 from vdm.pretrained.diffusers_folder import VERSION, WEIGHTS, save_unet, save_vae
-from vdm.pretrained.diffusers_pipeline import ANIMATEDIFF, IMAGE, INDEX, MODELSCOPE, SVD
+from vdm.pretrained.diffusers_pipeline import ANIMATEDIFF, IMAGE, INDEX, MODELSCOPE, PIA, SVD
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
     config_from_rules,
@@ -74,6 +74,8 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     kind = json.loads((unet / CONFIG).read_text(encoding="utf-8"))["_class_name"]
     index: dict[str, Any] = {"_class_name": PIPELINES[kind], "_diffusers_version": VERSION}
     index["unet"] = ["diffusers", kind]
+    if parts.network.frame_conditioning is True:
+        index["_class_name"] = PIA
     save_vae(parts.autoencoder, folder / "vae", dtype)  # type: ignore[arg-type]
     vae = json.loads((folder / "vae" / CONFIG).read_text(encoding="utf-8"))["_class_name"]
     index["vae"] = ["diffusers", vae]
@@ -155,7 +157,9 @@ def _save_adapter(unet: Path, folder: Path) -> list[str]:
     """The motion modules of a network once more, by themselves, as the pipeline wants them."""
     config = json.loads((unet / CONFIG).read_text(encoding="utf-8"))
     state, _ = read_safetensors(unet / WEIGHTS)
-    motion = {key: value for key, value in state.items() if "motion_modules" in key}
+    has_picture = config["in_channels"] != config["out_channels"]
+    names = ("motion_modules", "conv_in.") if has_picture else ("motion_modules",)
+    motion = {key: value for key, value in state.items() if any(name in key for name in names)}
     write_safetensors(motion, folder / WEIGHTS, {"format": "pt"})
     settings = {
         "_class_name": "MotionAdapter",
@@ -165,6 +169,7 @@ def _save_adapter(unet: Path, folder: Path) -> list[str]:
         "motion_num_attention_heads": config["motion_num_attention_heads"],
         "motion_norm_num_groups": config["norm_num_groups"],
         "use_motion_mid_block": config["use_motion_mid_block"],
+        "conv_in_channels": config["in_channels"] if has_picture else None,
     }
     _write_json(folder / CONFIG, settings)
     return ["diffusers", "MotionAdapter"]

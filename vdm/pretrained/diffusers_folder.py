@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.conditioning.clip_image import ClipImageEncoder
+from vdm.conditioning.clip_pair import ClipPairEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder, read_tokenizer
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_causal_vae import (
@@ -77,12 +78,26 @@ def load_unet(
         )
     weights: Mapping[str, Tensor] = open_weights(folder, variant)
     if modules is not None:
-        weights = ChainMap(dict(modules), weights)  # type: ignore[arg-type]
+        weights = ChainMap(_with_picture(dict(modules), weights), weights)  # type: ignore[arg-type]
     weights = Merged(weights, lora, "unet") if lora else weights
     where = str(folder)
     read = ForeignWeights(weights, entries(network, family), tables(weights), where)
     fill(network, read, where)
     return network
+
+
+def _with_picture(motion: dict[str, Tensor], image: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Motion modules; the first convolution of those that read a picture, with the model's part.
+
+    It sees the noisy latents as the image model does, and what is new to that as it was trained.
+    """
+    if "conv_in.weight" in motion:
+        seen = image["conv_in.weight"]
+        motion["conv_in.weight"] = torch.cat(
+            (seen, motion["conv_in.weight"][:, seen.shape[1] :]), 1
+        )
+        motion["conv_in.bias"] = image["conv_in.bias"]
+    return motion
 
 
 def _open_motion(path: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
@@ -187,13 +202,45 @@ def load_clip_text(
     words = read_tokenizer(Path(tokenizer))
     with torch.device("meta"):
         encoder = ClipTextEncoder(config, words)
-    prefix, where = "text_model.", str(folder)  # of files from before transformers 5
-    found = {prefix + key.removeprefix(prefix): x for key, x in open_weights(folder).items()}
-    found = dict(Merged(found, lora, "text_encoder"))
-    places = [Entry(prefix + key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
-    table = f"{prefix}embeddings.position_ids"
-    fill(encoder, ForeignWeights(found, places, [table], where), where)
+    _fill_clip_text(encoder, folder, lora, "text_encoder")
     return encoder
+
+
+def load_clip_pair(folder: Path, is_silent: bool, lora: Sequence[LoraFile] = ()) -> ClipPairEncoder:
+    """The two text transformers of a model, with their tokenizers.
+
+    Args:
+        folder: Holds ``text_encoder``, ``text_encoder_2``, ``tokenizer`` and ``tokenizer_2``.
+        is_silent: Whether zeros stand for what guidance leads away from, where nothing is said.
+        lora: Low-rank changes, of which those of the text encoders are added.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a key, a shape or a value is not as it has to be.
+    """
+    places = ("text_encoder", "text_encoder_2")
+    configs = [read_config(folder / name) for name in places]
+    words = [read_tokenizer(folder / name.replace("text_encoder", "tokenizer")) for name in places]
+    with torch.device("meta"):
+        pair = ClipPairEncoder(configs[0], words[0], configs[1], words[1], is_silent)
+    for name, encoder in zip(places, (pair.first, pair.second), strict=True):
+        _fill_clip_text(encoder, folder / name, lora, name)
+    return pair.eval()
+
+
+def _fill_clip_text(
+    encoder: ClipTextEncoder, folder: Path, lora: Sequence[LoraFile], part: str
+) -> None:
+    """The weights of a text transformer, with or without a projection."""
+    prefix, where = "text_model.", str(folder)  # left out by transformers 5, projection or not
+
+    def long(key: str) -> str:
+        return key if key.startswith((prefix, "text_projection")) else prefix + key
+
+    found = {long(key): value for key, value in open_weights(folder).items()}
+    found = dict(Merged(found, lora, part))
+    places = [Entry(long(key.removeprefix("model.")), (key,)) for key in encoder.state_dict()]
+    fill(encoder, ForeignWeights(found, places, [f"{prefix}embeddings.position_ids"], where), where)
 
 
 def load_clip_image(folder: str | Path, variant: str | None = None) -> ClipImageEncoder:

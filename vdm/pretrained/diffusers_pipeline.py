@@ -9,11 +9,18 @@ from typing import Any
 
 from torch import nn
 
+from vdm.conditioning.likeness import Likeness
 from vdm.conditioning.picture import Picture
 from vdm.pretrained.diffusers_control import Control, steer
 from vdm.pretrained.diffusers_dit_pipeline import DIT_PIPELINES, read_dit_pipeline
 from vdm.pretrained.diffusers_files import CONFIG, read_config
-from vdm.pretrained.diffusers_folder import load_clip_image, load_clip_text, load_unet, load_vae
+from vdm.pretrained.diffusers_folder import (
+    load_clip_image,
+    load_clip_pair,
+    load_clip_text,
+    load_unet,
+    load_vae,
+)
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.lora import Lora, read_loras
@@ -24,17 +31,22 @@ IMAGE, SVD = "StableDiffusionPipeline", "StableVideoDiffusionPipeline"
 MODELSCOPE, ANIMATEDIFF = "TextToVideoSDPipeline", "AnimateDiffPipeline"
 ANIMATELCM = "AnimateDiffPipeline with LCMScheduler"
 SPARSECTRL = "AnimateDiffSparseControlNetPipeline"
+PIA = "PIAPipeline"
+IMAGE_XL, ANIMATEDIFF_XL = "StableDiffusionXLPipeline", "AnimateDiffSDXLPipeline"
 DEFAULTS = {
     SVD: Defaults(14, 7.0, 576, 1024, 25, (1.0, 3.0)),
     MODELSCOPE: Defaults(16, 8.0, 256, 256, 50, 9.0),
     ANIMATEDIFF: Defaults(16, 8.0, 512, 512, 50, 7.5),
     ANIMATELCM: Defaults(16, 8.0, 512, 512, 4, 1.5),
     SPARSECTRL: Defaults(16, 8.0, 512, 512, 50, 7.5),
+    PIA: Defaults(16, 8.0, 512, 512, 50, 7.5),
     IMAGE: Defaults(1, 8.0, 512, 512, 50, 7.5),
+    ANIMATEDIFF_XL: Defaults(16, 8.0, 1024, 1024, 50, 5.0),
+    IMAGE_XL: Defaults(1, 8.0, 1024, 1024, 50, 5.0),
 }
 """What is published for each kind of model."""
 
-KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, SPARSECTRL, IMAGE)
+KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, SPARSECTRL, PIA, ANIMATEDIFF_XL, IMAGE, IMAGE_XL)
 
 SYSTEMS = {
     SVD: "Stable Video Diffusion",
@@ -42,6 +54,8 @@ SYSTEMS = {
     ANIMATEDIFF: "AnimateDiff",
     ANIMATELCM: "AnimateLCM",
     SPARSECTRL: "AnimateDiff with SparseCtrl",
+    ANIMATEDIFF_XL: "AnimateDiff SDXL",
+    PIA: "PIA",
 }
 """As their certificates call them."""
 
@@ -69,6 +83,7 @@ UNREAD = ("safety_checker", "feature_extractor", "motion_adapter")
 """Parts that are not needed: frames are not judged, and a network holds its motion modules."""
 READ = {"unet", "vae", "scheduler"}
 STEERING = {"controlnet"}
+PAIR = {"text_encoder_2", "tokenizer_2"}
 WORDS, PICTURES = {"text_encoder", "tokenizer"}, {"image_encoder"}
 
 
@@ -107,13 +122,14 @@ def read_pipeline(
         raise ValueError(f"{where}: got class {kind}, expected one of {known}")
     needed = READ | (PICTURES if kind == SVD else WORDS)
     needed |= STEERING if kind == SPARSECTRL else set()
+    needed |= PAIR if kind in (IMAGE_XL, ANIMATEDIFF_XL) else set()
     parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
     if surplus := sorted(parts - needed - WORDS - PICTURES - set(UNREAD)):
         raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(sorted(needed))}")
     if missing := sorted(needed - parts):
         raise ValueError(f"{where}: has no {missing[0]}")
-    if kind == IMAGE and motion is not None:
-        kind = ANIMATEDIFF
+    if kind in (IMAGE, IMAGE_XL) and motion is not None:
+        kind = ANIMATEDIFF if kind == IMAGE else ANIMATEDIFF_XL
         rules = rules_from_config(_scheduler_of(motion, profile))
     else:
         path = folder / "scheduler"
@@ -129,18 +145,22 @@ def read_pipeline(
     autoencoder = load_vae(folder / "vae")
     settings = read_config(folder / "unet", CONFIG)
     modules: dict[str, nn.Module] = {"network": network, "autoencoder": autoencoder}
-    given: Any = None
+    given: Any = Likeness() if network.frame_conditioning is True else None
+    kind = PIA if given is not None else kind
     more: dict[str, Any] = {}
     if control is not None:
         if kind not in (ANIMATEDIFF, ANIMATELCM, SPARSECTRL):
             raise ValueError(f"got control for {kind}, expected a model with motion modules")
         kind = SPARSECTRL if kind == ANIMATEDIFF else kind
         modules["network"], given = steer(network, control)
+    for one in loras:
+        one.check(needed)
     if kind == SVD:
-        if of_words := [one.where for one in loras if one.changes_words]:
-            raise ValueError(f"{of_words[0]}: changes a text encoder, and {folder} has none")
         modules["image_encoder"] = load_clip_image(folder / "image_encoder")
         given, more = Picture(), {"num_frames": settings.get("num_frames", 25)}
+    elif kind in (IMAGE_XL, ANIMATEDIFF_XL):
+        is_silent = bool(index.get("force_zeros_for_empty_prompt", True))
+        modules["text_encoder"] = load_clip_pair(folder, is_silent, loras)
     else:
         words = folder / "tokenizer"
         modules["text_encoder"] = load_clip_text(folder / "text_encoder", words, loras)

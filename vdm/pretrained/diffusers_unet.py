@@ -20,6 +20,8 @@ OUTSIDE = {
     "time_embed.fc1": "time_embedding.linear_1",
     "time_embed.fc2": "time_embedding.linear_2",
     "scalar_embeds.noise_aug.table": "class_embedding",
+    "sized_embed.fc1": "add_embedding.linear_1",
+    "sized_embed.fc2": "add_embedding.linear_2",
     "scalar_embeds.fps__motion_bucket__noise_aug.fc1": "add_embedding.linear_1",
     "scalar_embeds.fps__motion_bucket__noise_aug.fc2": "add_embedding.linear_2",
 }
@@ -48,6 +50,7 @@ class Family:
         is_blended: Whether residual blocks and transformers hold their temporal halves.
         has_kernels: Whether the linear maps around spatial transformers are 1x1 convolutions.
         guest: How names of an attention over time end that is a guest in a block.
+        has_mask_first: Whether the mask of given latents comes before them, not after.
     """
 
     after_resblock: str | None = None
@@ -55,12 +58,18 @@ class Family:
     is_blended: bool = False
     has_kernels: bool = False
     guest: str = "temp"
+    has_mask_first: bool = False
 
 
 SVD = Family(is_blended=True)
 MODELSCOPE = Family("temp_convs")
 STABLE_DIFFUSION = Family(has_kernels=True)
+STABLE_DIFFUSION_XL = Family()
+ANIMATEDIFF_XL = Family(after_transformer="motion_modules")
 ANIMATEDIFF = Family(after_transformer="motion_modules", has_kernels=True)
+PIA = Family(after_transformer="motion_modules", has_kernels=True, has_mask_first=True)
+MASK_LAST = (0, 1, 2, 3, 5, 6, 7, 8, 4)
+"""Latents, given latents and their mask, out of an order with the mask in the middle."""
 LAVIE = STABLE_DIFFUSION
 """Its authors extended the image model of diffusers; frames meet in guests of its blocks."""
 LAVIE_UPSCALE = Family(guest="temporal")
@@ -94,7 +103,12 @@ def entries_of(keys: Iterable[str], family: Family) -> list[Entry]:
         theirs = f"{_module(stem, family)}.{kind}".replace("_temp.", f"_{family.guest}.")
         found.setdefault(theirs, []).append(key)
     return [
-        Entry(theirs, tuple(sorted(ours, reverse=True)), _unit_axes(theirs, family))
+        Entry(
+            theirs,
+            tuple(sorted(ours, reverse=True)),
+            _unit_axes(theirs, family),
+            columns=MASK_LAST if family.has_mask_first and theirs == "conv_in.weight" else (),
+        )
         for theirs, ours in found.items()
     ]
 

@@ -13,7 +13,16 @@ from vdm.models.unet3d import UNet3D
 from vdm.models.unet3d_blocks import Heads
 from vdm.models.unet3d_temporal import TemporalTransformer
 from vdm.pretrained.diffusers_settings import ForeignConfig
-from vdm.pretrained.diffusers_unet import ANIMATEDIFF, MODELSCOPE, STABLE_DIFFUSION, SVD, Family
+from vdm.pretrained.diffusers_unet import (
+    ANIMATEDIFF,
+    ANIMATEDIFF_XL,
+    MODELSCOPE,
+    PIA,
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_XL,
+    SVD,
+    Family,
+)
 from vdm.utils.config import describe
 
 Profile = presets.Profile
@@ -104,8 +113,16 @@ def _settings(network: UNet3D, kind: str) -> dict[str, Any]:
         "up_block_types": [block % "Up" for block in reversed(blocks)],
     }
     groups = {"norm_num_groups": network.options.num_groups}
-    layers = {"transformer_layers_per_block": attention[-1]}
+    layers: dict[str, Any] = {"transformer_layers_per_block": attention[-1]}
     motion = [one for one in arguments["temporal"] if isinstance(one, TemporalTransformer)]
+    same = numbers[0] if len(set(numbers)) == 1 else numbers
+    if network.sized_embed is not None:
+        layers = {"transformer_layers_per_block": [count or 1 for count in attention[:-1]]}
+        layers |= {"use_linear_projection": True, "addition_embed_type": "text_time"}
+        scalar_dim = network.level_options.scalar_sinusoid_dim
+        layers["addition_time_embed_dim"] = scalar_dim
+        joined = network.sized_embed.fc1.in_features
+        layers["projection_class_embeddings_input_dim"] = joined
     if kind == "UNetSpatioTemporalConditionModel":
         scalar_dim = network.level_options.scalar_sinusoid_dim
         sums = {"addition_time_embed_dim": scalar_dim}
@@ -114,7 +131,6 @@ def _settings(network: UNet3D, kind: str) -> dict[str, Any]:
     if kind == "UNet3DConditionModel":
         return common | groups | {"attention_head_dim": widths[0] // numbers[0]}
     if kind == "UNet2DConditionModel":
-        same = numbers[0] if len(set(numbers)) == 1 else numbers
         return common | groups | layers | {"attention_head_dim": same}
     heads = motion[0].heads if motion else None
     return (
@@ -122,7 +138,7 @@ def _settings(network: UNet3D, kind: str) -> dict[str, Any]:
         | groups
         | layers
         | {
-            "num_attention_heads": numbers[0],
+            "num_attention_heads": same,
             "motion_num_attention_heads": numbers[0] if heads is None else heads.number,
             "use_motion_mid_block": bool(motion) and "middle" in motion[0].stages,
         }
@@ -151,24 +167,34 @@ def _modelscope(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family
 
 
 def _image(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
-    return presets.stable_diffusion_15(_plain_size(config)), STABLE_DIFFUSION
+    size = _plain_size(config)
+    family = STABLE_DIFFUSION if size.pooled_dim is None else STABLE_DIFFUSION_XL
+    return presets.stable_diffusion_15(size), family
 
 
 def _motion(config: ForeignConfig, profile: Profile) -> tuple[UNet3D, Family]:
     widths = config.take("block_out_channels", (320, 640, 1280, 1280))
+    has_picture = _reads_picture(config, "in_channels", 4)
     config.expect(
-        in_channels=4,
         out_channels=4,
         temporal_transformer_layers_per_block=1,
         temporal_transformer_layers_per_mid_block=1,
         mid_block_layers=1,
     )
     config.take("motion_max_seq_length", 32)  # tables of positions are made as long as needed
-    heads = Heads(number=config.take("num_attention_heads", 8))
+    heads = _heads_of(config, config.take("num_attention_heads", 8), widths)
+    config.expect(
+        reverse_transformer_layers_per_block=None,
+        reverse_temporal_transformer_layers_per_block=None,
+        reverse_motion_num_attention_heads=None,
+        transformer_layers_per_mid_block=None,
+        time_cond_proj_dim=None,
+    )
     motion_heads = config.take("motion_num_attention_heads", 8)
     version = "v2" if config.take("use_motion_mid_block", True) else "v3"
-    size = _size(config, widths, heads, 1280, num_groups=_common(config), motion_heads=motion_heads)
-    return _animatediff(size, version, profile)
+    more = {"num_groups": _common(config), "motion_heads": motion_heads} | _told(config)
+    size = _size(config, widths, heads, 1280, **more)
+    return _animatediff(size, version, profile, has_picture)
 
 
 def _animated(
@@ -183,18 +209,34 @@ def _animated(
         motion_mid_block_layers_per_block=1,
         motion_transformer_layers_per_mid_block=1,
         motion_norm_num_groups=size.num_groups,
-        conv_in_channels=None,
     )
+    has_picture = _reads_picture(motion, "conv_in_channels", None)
     length = motion.take("motion_max_seq_length", 32)
     has_middle = motion.take("use_motion_mid_block", True)
     heads = motion.take("motion_num_attention_heads", 8)
     motion.close()
     version = "v2" if has_middle else "v1" if length == 24 else "v3"
-    return _animatediff(replace(size, motion_heads=heads), version, profile)
+    return _animatediff(replace(size, motion_heads=heads), version, profile, has_picture)
 
 
-def _animatediff(size: presets.Size, version: Any, profile: Profile) -> tuple[UNet3D, Family]:
-    return presets.animatediff(size, version, profile), ANIMATEDIFF
+def _animatediff(
+    size: presets.Size, version: Any, profile: Profile, has_picture: bool
+) -> tuple[UNet3D, Family]:
+    family = ANIMATEDIFF if size.pooled_dim is None else ANIMATEDIFF_XL
+    network = presets.animatediff(size, version, profile, has_picture)
+    return network, PIA if has_picture else family
+
+
+def _reads_picture(config: ForeignConfig, name: str, usual: int | None) -> bool:
+    """Whether latents of a picture and a mask are read beside the noise, as in PIA.
+
+    Raises:
+        ValueError: If the channels are neither usual nor those of PIA.
+    """
+    channels = config.take(name, usual)
+    if channels not in (usual, 9):
+        raise ValueError(f"{config.where}: got {name}={channels}, expected {usual} or 9")
+    return channels == 9
 
 
 BUILDERS = {
@@ -216,6 +258,7 @@ def image_size(data: Mapping[str, Any], where: str = "config.json") -> presets.S
         ValueError: If it is of another kind.
     """
     config = _image_config(data, where)
+    config.expect(addition_embed_type=None)
     size = _plain_size(config)
     config.close()
     return size
@@ -248,12 +291,12 @@ def _image_config(data: Mapping[str, Any], where: str) -> ForeignConfig:
 
 
 def _plain_size(config: ForeignConfig) -> presets.Size:
-    """Of an image model of the Stable Diffusion 1 kind."""
-    config.expect(in_channels=4, only_cross_attention=False, use_linear_projection=False)
-    return _image_size(config)
+    """Of an image model of the kind of Stable Diffusion 1 or XL."""
+    config.expect(in_channels=4, only_cross_attention=False)
+    return _image_size(config, **_told(config))
 
 
-def _image_size(config: ForeignConfig) -> presets.Size:
+def _image_size(config: ForeignConfig, **more: int) -> presets.Size:
     """What image models have in common."""
     widths = config.take("block_out_channels", (320, 640, 1280, 1280))
     config.expect(
@@ -272,10 +315,31 @@ def _image_size(config: ForeignConfig) -> presets.Size:
         attention_type="default",
         addition_embed_type_num_heads=64,
     )
-    numbers = _each(config.take("attention_head_dim", 8), widths)  # numbers, whatever the name
-    same = len(set(numbers)) == 1
-    heads = Heads(number=numbers[0]) if same else _heads(config, numbers, widths)
-    return _size(config, widths, heads, 1280, num_groups=_common(config))
+    # Numbers, whatever the name.
+    heads = _heads_of(config, config.take("attention_head_dim", 8), widths)
+    return _size(config, widths, heads, 1280, num_groups=_common(config), **more)
+
+
+def _heads_of(config: ForeignConfig, numbers: int | Sequence[int], widths: Sequence[int]) -> Heads:
+    """Heads by their number, which is the same on all levels, or else by their width."""
+    each = _each(numbers, widths)
+    return Heads(number=each[0]) if len(set(each)) == 1 else _heads(config, each, widths)
+
+
+def _told(config: ForeignConfig) -> dict[str, int]:
+    """What a model of the XL kind is told besides the noise level; nothing, for one of the first.
+
+    Raises:
+        ValueError: If it is partly of the one kind and partly of the other.
+    """
+    kind = config.take("addition_embed_type", None)
+    if kind is None:
+        config.expect(use_linear_projection=False)
+        return {}
+    config.expect(addition_embed_type="text_time", use_linear_projection=True)
+    scalar_dim = config.take("addition_time_embed_dim", 256)
+    joined = config.take("projection_class_embeddings_input_dim", 1280 + 6 * scalar_dim)
+    return {"scalar_dim": scalar_dim, "pooled_dim": joined - 6 * scalar_dim}
 
 
 def _common(config: ForeignConfig) -> int:

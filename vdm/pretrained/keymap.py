@@ -28,6 +28,7 @@ class Entry:
         shapes: Its shape and that of ours, where the same numbers in the same order have two.
         groups: Sizes (outer, inner) of two nested groups of its rows, which are nested the other
             way round in ours.
+        columns: Where the entries of its second axis are found here: ours is theirs in this order.
     """
 
     theirs: str
@@ -36,6 +37,7 @@ class Entry:
     is_transposed: bool = False
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     groups: tuple[int, int] | None = None
+    columns: tuple[int, ...] = ()
 
 
 class ForeignWeights(Mapping[str, Tensor]):
@@ -91,6 +93,13 @@ class ForeignWeights(Mapping[str, Tensor]):
         if entry.groups is not None:
             value = _nest(value, entry.groups, f"{self.where}: {entry.theirs}")
         value = value.T if entry.is_transposed else value
+        if entry.columns:
+            if value.ndim < 2 or value.shape[1] != len(entry.columns):
+                raise ValueError(
+                    f"{self.where}: {entry.theirs} has shape {tuple(value.shape)}, expected "
+                    f"{len(entry.columns)} in the second place"
+                )
+            value = value[:, list(entry.columns)]
         if len(entry.ours) == 1:
             return value
         if len(value) % len(entry.ours):
@@ -118,6 +127,8 @@ def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str
     for entry in entries:
         parts = [ours[key] for key in entry.ours]
         value = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if entry.columns:
+            value = value[:, torch.tensor(entry.columns, device="cpu").argsort().tolist()]
         value = value.T if entry.is_transposed else value
         value = value if entry.groups is None else _nest(value, entry.groups[::-1], entry.theirs)
         value = value if entry.shapes is None else value.reshape(entry.shapes[0])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,16 +22,24 @@ from vdm.pretrained.original_motion import modern_name
 Lora = str | Path | Sequence[str | Path] | Mapping[str | Path, float]
 """A file, several, or files with the scale of each."""
 
-PARTS = {"unet.": "unet", "text_encoder.": "text_encoder", "base_model.model.": "unet"}
-FLAT = {"lora_unet_": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder"}
+PARTS = {
+    "unet.": "unet",
+    "text_encoder.": "text_encoder",
+    "text_encoder_2.": "text_encoder_2",
+    "base_model.model.": "unet",
+}
+FLAT = {
+    "lora_unet_": "unet",
+    "lora_te_": "text_encoder",
+    "lora_te1_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+}
 """Prefixes of names in which underscores stand for dots."""
 MATRIX = re.compile(r"(.+)\.(?:lora_linear_layer\.|lora\.|lora_)(down|up|A|B)\.weight")
 PROCESSOR = re.compile(r"(.+?)(?:\.processor)?\.to_(q|k|v|out)_lora\.(down|up)\.weight")
 SIDES = {"A": "down", "B": "up", "down": "down", "up": "up"}
-OF_ATTENTION = {
-    "unet": {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"},
-    "text_encoder": {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"},
-}
+OF_UNET = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
+OF_TEXT = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
 ALPHAS = "lora_adapter_metadata"
 """Where newer files keep what stands beside the matrices."""
 UNMERGED = ("use_dora", "use_rslora", "alpha_pattern", "rank_pattern", "lora_bias")
@@ -91,10 +99,14 @@ class LoraFile:
     parts: dict[str, dict[str, LowRank]] = field(default_factory=dict)
     flat: dict[str, dict[str, LowRank]] = field(default_factory=dict)
 
-    @property
-    def changes_words(self) -> bool:
-        """Whether some of them are for a text encoder."""
-        return any("text_encoder" in table for table in (self.parts, self.flat))
+    def check(self, parts: Collection[str]) -> None:
+        """Refuse changes of parts that a model does not have.
+
+        Raises:
+            ValueError: If there are any.
+        """
+        if lost := sorted({*self.parts, *self.flat} - {*parts}):
+            raise ValueError(f"{self.where}: changes {lost[0]}, which the model does not have")
 
     def of(self, part: str, names: Mapping[str, str]) -> dict[str, LowRank]:
         """Changes by the key of the weight that each is for.
@@ -214,8 +226,9 @@ def _place(key: str, made: LoraFile) -> tuple[str, dict[str, dict[str, LowRank]]
 
 def _module(rest: str, part: str) -> tuple[str, str | None]:
     """Name of the module, and which side of its change; None if the key is of another kind."""
+    kinds = OF_UNET if part == "unet" else OF_TEXT
     if found := PROCESSOR.fullmatch(rest):
-        name, side = f"{found[1]}.{OF_ATTENTION[part][found[2]]}", SIDES[found[3]]
+        name, side = f"{found[1]}.{kinds[found[2]]}", SIDES[found[3]]
     elif found := MATRIX.fullmatch(rest):
         name, side = found[1].replace(".processor", ""), SIDES[found[2]]
     elif rest.endswith(".alpha"):
@@ -223,7 +236,7 @@ def _module(rest: str, part: str) -> tuple[str, str | None]:
     else:
         return rest, None
     stem = "text_model."  # which newer files leave out
-    is_short = part == "text_encoder" and not name.startswith(("text_model", "text_projection"))
+    is_short = part != "unet" and not name.startswith(("text_model", "text_projection"))
     return (stem + name if is_short else name), side
 
 

@@ -44,6 +44,7 @@ def read_motion(
     if not tables or not widths:
         raise ValueError(f"{where}: holds no motion modules")
     first = [key for key in maps if key.startswith("down_blocks.0.")]
+    first_conv = {key: value for key, value in state.items() if key.startswith("conv_in.")}
     config = {
         "_class_name": "MotionAdapter",
         "block_out_channels": [widths[level] for level in sorted(widths)],
@@ -53,7 +54,10 @@ def read_motion(
         "motion_max_seq_length": next(iter(tables.values())).shape[1],
         "use_motion_mid_block": any(key.startswith("mid_block.") for key in maps),
     }
-    return config, {modern_name(key): value for key, value in motion.items() if key not in tables}
+    if first_conv:  # of PIA
+        config["conv_in_channels"] = first_conv["conv_in.weight"].shape[1]
+    weights = {modern_name(key): value for key, value in motion.items() if key not in tables}
+    return config, weights | first_conv
 
 
 def modern_name(key: str) -> str:

@@ -66,7 +66,7 @@ def read(
     if isinstance(state, TensorFiles) and is_svd(state):
         return read_svd(path, state, profile)
     if is_videocrafter(state):
-        _refuse_options(source, motion, lora, profile)
+        _refuse_options(source, motion, profile, lora=lora, control=control)
         return read_videocrafter(path, state)
     is_fetched = is_hub_id(source) and not path.exists()
     if is_fetched:
@@ -76,7 +76,7 @@ def read(
         if is_fetched:  # into a folder that is called by a hash
             parts.name = Path(source).name
         return parts
-    _refuse_options(source, motion, lora, profile)
+    _refuse_options(source, motion, profile, lora=lora, control=control)
     if path.is_dir():
         return _read_directory(path, weights)
     if not path.exists():
@@ -93,7 +93,7 @@ def read(
 
 
 def _refuse_options(
-    source: str | Path, motion: str | Path | None, lora: Lora | None, profile: str
+    source: str | Path, motion: str | Path | None, profile: str, **others: object
 ) -> None:
     """Refuse what only some kinds of models are read with."""
     if motion is not None:
@@ -101,7 +101,7 @@ def _refuse_options(
             f"got motion={str(motion)!r}, expected None: motion is for an image model, and "
             f"{source} is none"
         )
-    for name, value in {"lora": lora, "control": control}.items():
+    for name, value in others.items():
         if value is not None:
             raise ValueError(
                 f"got {name}={str(value)!r}, expected None: {name} is for a model in diffusers' "
