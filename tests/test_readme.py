@@ -11,6 +11,7 @@ from PIL import Image
 
 import vdm
 from tests.pretrained import tiny_models
+from tests.pretrained.test_lora import of_authors
 from tests.pretrained.test_original_motion import make_adapter, original
 from tests.pretrained.tiny_dit import cogvideox_pipeline
 from tests.pretrained.tiny_videocrafter import TinyVideoCrafter, tiny_sizes
@@ -43,8 +44,9 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     image = tiny_models.image()
     image.unet.register_to_config(norm_num_groups=32)  # as many as motion modules have
     image.save_pretrained("folder/of/any-sd15-model")
-    motion = original(make_adapter(32, has_middle=True))
-    torch.save({"state_dict": motion}, "mm_sd_v15_v2.ckpt")
+    adapter = make_adapter(32, has_middle=True)
+    torch.save({"state_dict": original(adapter)}, "mm_sd_v15_v2.ckpt")
+    torch.save({"state_dict": of_authors(adapter)[0]}, "v2_lora_ZoomIn.ckpt")
     Image.new("RGB", (32, 32), "blue").save("boat.jpg")
     (tmp_path / "VideoCrafter2").mkdir()
     torch.save(

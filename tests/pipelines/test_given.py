@@ -53,6 +53,15 @@ def test_only_whole_given_latents_count(generate):
     assert torch.allclose(one, two, atol=1e-5)
 
 
+def test_a_video_of_the_given_frames_alone_goes_where_the_mask_says(generate):
+    mask, video = torch.tensor([1.0, 0, 0, 1, 1]), movie(5)
+    whole = generate(RED, video=video, mask=mask, **ASK)
+    keys = generate(RED, video=video[:, [0, 3, 4]], mask=mask, **ASK)
+    assert torch.equal(whole, keys)
+    with pytest.raises(ValueError, match="got 2 given frames, expected exactly num_frames=5"):
+        generate(RED, video=video[:, :2], mask=mask, **ASK)
+
+
 def test_frames_that_are_not_given_have_no_influence(generate):
     mask = torch.tensor([1.0, 0, 0, 1, 1])
     video = movie(5)

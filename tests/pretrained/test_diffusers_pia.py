@@ -9,7 +9,7 @@ from torchvision.transforms.functional import to_pil_image
 import vdm
 from tests.pretrained.test_diffusers_pipeline import agree
 from tests.pretrained.test_original_motion import make_adapter, make_image, original
-from tests.pretrained.tiny_models import MOTION, image, pia, small
+from tests.pretrained.tiny_models import MOTION, animatediff, image, pia, small
 from vdm.pretrained.diffusers_folder import load_unet
 from vdm.pretrained.diffusers_unet import entries
 from vdm.pretrained.diffusers_unet_config import unet_from_config
@@ -120,6 +120,13 @@ def test_the_authors_file_gives_the_same_network_as_a_folder(tmp_path):
 def _plain(folder):
     make_adapter(32, True).save_pretrained(folder / "plain")
     return folder / "plain"
+
+
+def test_a_network_that_reads_no_picture_is_refused(theirs, tmp_path):
+    theirs.save_pretrained(tmp_path / "model")
+    animatediff().unet.save_pretrained(tmp_path / "model" / "unet")
+    with pytest.raises(ValueError, match="got in_channels=4, expected 9 for PIAPipeline"):
+        vdm.load(tmp_path / "model")
 
 
 def test_columns_are_put_in_order_and_back():

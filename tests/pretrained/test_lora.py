@@ -224,5 +224,10 @@ def test_what_cannot_be_merged_is_refused(tmp_path):
             load_unet(tmp_path / "image" / "unet", lora=read_loras(path))
     with pytest.raises(ValueError, match=r"holds 0\.safetensors, 1\.safetensors.*, expected one"):
         read_loras(tmp_path)
+    (tmp_path / "dit").mkdir()
+    (tmp_path / "dit" / "model_index.json").write_text('{"_class_name": "CogVideoXPipeline"}')
+    for argument in ("lora", "control"):
+        with pytest.raises(ValueError, match=f"got {argument} for CogVideoXPipeline, expected a"):
+            vdm.load(tmp_path / "dit", **{argument: tmp_path / "0.safetensors"})
     with pytest.raises(ValueError, match="lora is for a model in diffusers' layout, and moving-sh"):
         vdm.load("moving-shapes", lora=tmp_path / "0.safetensors")

@@ -242,9 +242,8 @@ class Generator:
             seed=inputs.length_of(seed),
             noise=inputs.length_of(noise),
             image=count_pictures(image) if moves_picture else None,
-            given=None if given is None else len(given[0]),
+            given=inputs.length_of(told.get("given") if given is None else given[0]),
             video=inputs.length_of(start),
-            image_or_video=inputs.length_of(told.get("given")),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
         )
         seeds = inputs.seeds_for(seed, batch)

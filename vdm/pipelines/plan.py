@@ -217,7 +217,7 @@ def measure_encoder(
 
 def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
     """Every field that the network needs, in the shapes that it was built for."""
-    arguments = getattr(parts.network, "_init_args", {})
+    arguments = getattr(getattr(parts.network, "unet", parts.network), "_init_args", {})
 
     def empty(*shape: int) -> Tensor:
         return torch.empty(*shape, device="meta", dtype=dtype)

@@ -116,18 +116,14 @@ def read_pipeline(
     index, where = read_config(folder, INDEX), folder / INDEX
     kind = str(index.get("_class_name"))
     if kind in DIT_PIPELINES and motion is None:
+        for argument, value in {"lora": lora, "control": control}.items():
+            if value is not None:
+                raise ValueError(f"got {argument} for {kind}, expected a model with a U-Net")
         return read_dit_pipeline(folder)
     if kind not in KINDS:
         known = ", ".join((*KINDS, *DIT_PIPELINES))
         raise ValueError(f"{where}: got class {kind}, expected one of {known}")
-    needed = READ | (PICTURES if kind == SVD else WORDS)
-    needed |= STEERING if kind == SPARSECTRL else set()
-    needed |= PAIR if kind in (IMAGE_XL, ANIMATEDIFF_XL) else set()
-    parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
-    if surplus := sorted(parts - needed - WORDS - PICTURES - set(UNREAD)):
-        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(sorted(needed))}")
-    if missing := sorted(needed - parts):
-        raise ValueError(f"{where}: has no {missing[0]}")
+    needed = _check_parts(index, kind, where)
     if kind in (IMAGE, IMAGE_XL) and motion is not None:
         kind = ANIMATEDIFF if kind == IMAGE else ANIMATEDIFF_XL
         rules = rules_from_config(_scheduler_of(motion, profile))
@@ -146,6 +142,8 @@ def read_pipeline(
     settings = read_config(folder / "unet", CONFIG)
     modules: dict[str, nn.Module] = {"network": network, "autoencoder": autoencoder}
     given: Any = Likeness() if network.frame_conditioning is True else None
+    if kind == PIA and given is None:
+        raise ValueError(f"{folder / 'unet'}: got in_channels=4, expected 9 for {PIA}")
     kind = PIA if given is not None else kind
     more: dict[str, Any] = {}
     if control is not None:
@@ -167,6 +165,23 @@ def read_pipeline(
     published = _sized(DEFAULTS[kind], settings.get("sample_size"), autoencoder.strides[1])
     name, system = folder.resolve().name, SYSTEMS.get(kind, "")
     return complete(name, modules, rules, published, given=given, system=system, **more)
+
+
+def _check_parts(index: Mapping[str, Any], kind: str, where: Path) -> set[str]:
+    """Parts that a kind of model needs, all of which are there.
+
+    Raises:
+        ValueError: If one is missing, or there is one that nothing reads.
+    """
+    needed = READ | (PICTURES if kind == SVD else WORDS)
+    needed |= STEERING if kind == SPARSECTRL else set()
+    needed |= PAIR if kind in (IMAGE_XL, ANIMATEDIFF_XL) else set()
+    parts = {name for name, value in index.items() if isinstance(value, list) and any(value)}
+    if surplus := sorted(parts - needed - WORDS - PICTURES - set(UNREAD)):
+        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(sorted(needed))}")
+    if missing := sorted(needed - parts):
+        raise ValueError(f"{where}: has no {missing[0]}")
+    return needed
 
 
 def _scheduler_of(motion: str | Path, profile: str) -> dict[str, Any]:
