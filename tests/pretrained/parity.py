@@ -11,20 +11,6 @@ from tests.pretrained import parity_dit, parity_lavie, parity_unet, parity_video
 
 FAMILIES = (parity_unet, parity_videocrafter, parity_lavie, parity_dit)
 SYSTEMS = {system: family for family in FAMILIES for system in family.SYSTEMS}
-B, T, STEPS = 2, 3, 5
-SIZES = ((8, 12), (7, 10))  # of latents; the second is odd
-PROMPTS, NEGATIVE = ["a cat", "dogs run"], "rain"
-TO_FRAMES = "b c t h w -> (b t) c h w"
-
-SYSTEMS = {
-    "Stable Video Diffusion": tiny_models.svd,
-    "ModelScope text-to-video": tiny_models.modelscope,
-    "AnimateDiff": tiny_models.animatediff,
-    "AnimateLCM": tiny_models.animatelcm,
-    "AnimateDiff with SparseCtrl": tiny_models.sparsectrl,
-    "AnimateDiff SDXL": tiny_models.animatediff_xl,
-    "PIA": tiny_models.pia,
-}
 
 
 @torch.no_grad()
@@ -35,140 +21,9 @@ def measure(system):
         system: One of ``SYSTEMS``.
     """
     return {part: _worst(pairs) for part, pairs in SYSTEMS[system].pairs(system).items()}
-    theirs = SYSTEMS[system]()
-    with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(Path(folder) / "model")
-        ours = vdm.load(Path(folder) / "model")
-    torch.manual_seed(1)
-    found = {
-        "network": [_network(system, ours, theirs, size) for size in SIZES],
-        "autoencoder": [_encoder(ours, theirs), _decoder(ours, theirs)],
-        "frames": [_frames(system, ours, theirs)],
-    }
-    if system in ("AnimateDiff", "AnimateLCM"):
-        found["frames"].append(_changed_frames(ours, theirs))
-    return {part: _worst(pairs) for part, pairs in found.items()}
 
 
 def _worst(pairs):
     differences = [float((one - other).abs().max()) for one, other in pairs]
     errors = [relative_error(one, other) for one, other in pairs]
     return {"max_abs": max(differences), "max_rel": max(errors)}
-
-
-def _network(system, ours, theirs, size):
-    x, text = torch.randn(B, 4, T, *size), torch.randn(B, 5, 16)
-    if system == "Stable Video Diffusion":
-        given, image = torch.randn(B, 4, T, *size), text[:, :1]
-        level, ids = torch.tensor([1.63, -0.4]), torch.tensor([[6.0, 127.0, 0.02], [11, 60, 0.1]])
-        both = rearrange(torch.cat((x, given), dim=1), "b c t h w -> b t c h w")
-        expected = theirs.unet(both, level, image, ids).sample.transpose(1, 2)
-        numbers = dict(zip(("fps", "motion_bucket", "noise_aug"), ids.unbind(1), strict=True))
-        return ours.network(x, level, Conditioning(image=image, given=given, **numbers)), expected
-    steps = torch.tensor([981.0, 41.0])
-    each = repeat(text, "b n d -> (b t) n d", t=T) if system.startswith("Animate") else text
-    if system == "AnimateDiff SDXL":
-        text, pooled = torch.randn(B, 5, 36), torch.randn(B, 12)
-        side = torch.tensor([[24.0, 40.0], [32.0, 16.0]])
-        told = torch.cat((side, torch.zeros(B, 2), side), dim=1)
-        added = {"text_embeds": pooled, "time_ids": told}
-        each = repeat(text, "b n d -> (b t) n d", t=T)
-        expected = theirs.unet(x, steps, each, added_cond_kwargs=added).sample
-        return ours.network(
-            x, steps, Conditioning(text=text, pooled_text=pooled, size=side)
-        ), expected
-    if system == "AnimateDiff with SparseCtrl":
-        mask = torch.zeros(B, 1, T, *size)
-        mask[:, :, 1] = 1.0
-        given = mask * torch.randn(B, 4, T, *size)
-        down, middle = theirs.controlnet(
-            x, steps, each, given, conditioning_mask=mask, return_dict=False
-        )
-        added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        cond = Conditioning(text=text, given=given, given_mask=mask)
-        return ours.network(x, steps, cond), theirs.unet(x, steps, each, **added).sample
-    if system == "PIA":
-        each = repeat(text, "b n d -> (b t) n d", t=T)
-        given, mask = torch.randn(B, 4, T, *size), torch.rand(B, 1, T, *size)
-        expected = theirs.unet(torch.cat((x, mask, given), dim=1), steps, each).sample
-        cond = Conditioning(text=text, given=given, given_mask=mask)
-        return ours.network(x, steps, cond), expected
-    expected = theirs.unet(x, steps, each).sample
-    return ours.network(x, steps, Conditioning(text=text)), expected
-
-
-def _encoder(ours, theirs):
-    side = ours.autoencoder.strides[1]
-    video = 2 * torch.rand(B, 3, T, 5 * side, 6 * side) - 1
-    expected = theirs.vae.encode(rearrange(video, TO_FRAMES)).latent_dist.mean
-    return rearrange(ours.autoencoder.encode_moments(video)[0], TO_FRAMES), expected
-
-
-def _decoder(ours, theirs):
-    raw = torch.randn(B, 4, T, 5, 6)
-    more = {"num_frames": T} if ours.autoencoder.is_temporal else {}
-    expected = theirs.vae.decode(rearrange(raw, TO_FRAMES), **more).sample
-    return rearrange(ours.autoencoder.decode_raw(raw), TO_FRAMES), expected
-
-
-def _frames(system, ours, theirs):
-    """Of whole clips, guidance on, from the same noise."""
-    theirs.set_progress_bar_config(disable=True)
-    height, width = 24, 40
-    common = {"num_frames": T, "height": height, "width": width}
-    side = ours.autoencoder.strides[1]
-    noise = torch.randn(B, 4, T, height // side, width // side)
-    told = {**common, "noise": noise, "steps": STEPS, "progress": False}
-    asked = {**common, "num_inference_steps": STEPS, "output_type": "pt"}
-    if system == "Stable Video Diffusion":
-        pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]
-        asked |= {"fps": 7, "motion_bucket_id": 100, "noise_aug_strength": 0.0}
-        told |= {"fps": 7, "motion_bucket": 100, "noise_aug": 0.0}
-        made = theirs(pictures, **asked, latents=noise.transpose(1, 2))
-        clip = _quietly(ours, image=pictures, guidance_scale=(1.0, 3.0), **told)
-    else:
-        negative = {"negative_prompt": [NEGATIVE] * B, "guidance_scale": 3.0}
-        seeds = [11, 5]  # of noise that samplers add
-        if system == "AnimateDiff with SparseCtrl":
-            keys = torch.rand(3, 2, height, width)
-            pictures = [to_pil_image(key) for key in keys.transpose(0, 1)]
-            asked |= {"conditioning_frames": pictures, "controlnet_frame_indices": [0, 2]}
-            told |= {"video": (keys * 255).floor() / 255, "mask": [1, 0, 1]}
-        if system == "PIA":
-            pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, height, width)]
-            asked |= {"image": pictures, "motion_scale": 4}
-            told |= {"image": pictures, "motion_bucket": 4}
-        draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-        made = theirs(prompt=PROMPTS, **negative, **asked, latents=noise, generator=draws)
-        clip = _quietly(ours, PROMPTS, **negative, **told, seed=seeds)
-    return clip.frames, made.frames.transpose(1, 2)
-
-
-def _changed_frames(ours, theirs):
-    """Of clips that are made from others, what is drawn included."""
-    names = ("vae", "text_encoder", "tokenizer", "unet", "motion_adapter", "scheduler")
-    parts = {name: getattr(theirs, name) for name in names}
-    change = diffusers.AnimateDiffVideoToVideoPipeline(**parts)
-    change.set_progress_bar_config(disable=True)
-    video, seeds = torch.rand(B, 3, T, 24, 40), [11, 5]
-    common = {"negative_prompt": [NEGATIVE] * B, "guidance_scale": 3.0, "strength": 0.7}
-    made = change(
-        [[to_pil_image(frame) for frame in clip.transpose(0, 1)] for clip in video],
-        PROMPTS,
-        **common,
-        height=24,
-        width=40,
-        num_inference_steps=STEPS,
-        output_type="pt",
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-    )
-    video = (video * 255).floor() / 255  # as pictures hold them
-    told = {"height": 24, "width": 40, "steps": STEPS, "seed": seeds, "progress": False}
-    clip = _quietly(ours, PROMPTS, video=video, **common, **told)
-    return clip.frames, made.frames.transpose(1, 2)
-
-
-def _quietly(generate, *arguments, **settings):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it was not trained on such small clips
-        return generate(*arguments, **settings)

@@ -18,6 +18,9 @@ SYSTEMS = {
     "ModelScope text-to-video": tiny_models.modelscope,
     "AnimateDiff": tiny_models.animatediff,
     "AnimateLCM": tiny_models.animatelcm,
+    "AnimateDiff with SparseCtrl": tiny_models.sparsectrl,
+    "AnimateDiff SDXL": tiny_models.animatediff_xl,
+    "PIA": tiny_models.pia,
 }
 """What makes a small reference."""
 
@@ -35,7 +38,7 @@ def pairs(system):
         "autoencoder": image_vae_pairs(ours, theirs, T),
         "frames": [_frames(system, ours, theirs)],
     }
-    if system.startswith("Animate"):
+    if system in ("AnimateDiff", "AnimateLCM"):
         found["frames"].append(_changed_frames(ours, theirs))
     return found
 
@@ -51,6 +54,31 @@ def _network(system, ours, theirs, size):
         return ours.network(x, level, Conditioning(image=image, given=given, **numbers)), expected
     steps = torch.tensor([981.0, 41.0])
     each = repeat(text, "b n d -> (b t) n d", t=T) if system.startswith("Animate") else text
+    if system == "AnimateDiff SDXL":
+        text, pooled = torch.randn(B, 5, 36), torch.randn(B, 12)
+        side = torch.tensor([[24.0, 40.0], [32.0, 16.0]])
+        told = torch.cat((side, torch.zeros(B, 2), side), dim=1)
+        added = {"text_embeds": pooled, "time_ids": told}
+        each = repeat(text, "b n d -> (b t) n d", t=T)
+        expected = theirs.unet(x, steps, each, added_cond_kwargs=added).sample
+        cond = Conditioning(text=text, pooled_text=pooled, size=side)
+        return ours.network(x, steps, cond), expected
+    if system == "AnimateDiff with SparseCtrl":
+        mask = torch.zeros(B, 1, T, *size)
+        mask[:, :, 1] = 1.0
+        given = mask * torch.randn(B, 4, T, *size)
+        down, middle = theirs.controlnet(
+            x, steps, each, given, conditioning_mask=mask, return_dict=False
+        )
+        added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        cond = Conditioning(text=text, given=given, given_mask=mask)
+        return ours.network(x, steps, cond), theirs.unet(x, steps, each, **added).sample
+    if system == "PIA":
+        each = repeat(text, "b n d -> (b t) n d", t=T)
+        given, mask = torch.randn(B, 4, T, *size), torch.rand(B, 1, T, *size)
+        expected = theirs.unet(torch.cat((x, mask, given), dim=1), steps, each).sample
+        cond = Conditioning(text=text, given=given, given_mask=mask)
+        return ours.network(x, steps, cond), expected
     expected = theirs.unet(x, steps, each).sample
     return ours.network(x, steps, Conditioning(text=text)), expected
 
@@ -73,8 +101,17 @@ def _frames(system, ours, theirs):
     else:
         negative = {"negative_prompt": [NEGATIVE] * B, "guidance_scale": 3.0}
         seeds = [11, 5]  # of noise that samplers add
+        if system == "AnimateDiff with SparseCtrl":
+            keys = torch.rand(3, 2, height, width)
+            pictures = [to_pil_image(key) for key in keys.transpose(0, 1)]
+            asked |= {"conditioning_frames": pictures, "controlnet_frame_indices": [0, 2]}
+            told |= {"video": (keys * 255).floor() / 255, "mask": [1, 0, 1]}
+        if system == "PIA":
+            pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, height, width)]
+            asked |= {"image": pictures, "motion_scale": 4}
+            told |= {"image": pictures, "motion_bucket": 4}
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-        made = theirs(PROMPTS, **negative, **asked, latents=noise, generator=draws)
+        made = theirs(prompt=PROMPTS, **negative, **asked, latents=noise, generator=draws)
         clip = quietly(ours, PROMPTS, **negative, **told, seed=seeds)
     return clip.frames, made.frames.transpose(1, 2)
 
