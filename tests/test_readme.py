@@ -11,6 +11,7 @@ from PIL import Image
 
 import vdm
 from tests.pretrained import tiny_models
+from tests.pretrained.lavie_release import Release
 from tests.pretrained.test_lora import of_authors
 from tests.pretrained.test_original_motion import make_adapter, original
 from tests.pretrained.tiny_dit import cogvideox_pipeline
@@ -47,6 +48,7 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     adapter = make_adapter(32, has_middle=True)
     torch.save({"state_dict": original(adapter)}, "mm_sd_v15_v2.ckpt")
     torch.save({"state_dict": of_authors(adapter)[0]}, "v2_lora_ZoomIn.ckpt")
+    Release().save_pretrained(Path("pretrained_models"))
     Image.new("RGB", (32, 32), "blue").save("boat.jpg")
     (tmp_path / "VideoCrafter2").mkdir()
     torch.save(
@@ -59,6 +61,12 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     assert names["clip"].frames.shape == (1, 3, 4, 32, 32)
     assert names["film"].frames.shape == (1, 3, 9, 32, 48)
     assert names["generate"].parts.system == "AnimateDiff"
+    assert [stage.kind for stage in names["cascade"].stages] == [
+        "keyframes",
+        "interpolate",
+        "upscale",
+    ]
+    assert names["enlarge"].parts.system == "LaVie super-resolution"
 
 
 def test_links_lead_somewhere():

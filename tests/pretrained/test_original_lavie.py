@@ -58,8 +58,9 @@ def larger(folder):
 
 
 def test_it_is_called_as_any_generator_is():
-    same = [list(inspect.signature(kind.__call__).parameters) for kind in (Generator, Upscaler)]
-    assert same[0] == same[1]
+    kinds = (Generator, Cascade, Upscaler)
+    one, *others = [list(inspect.signature(kind.__call__).parameters) for kind in kinds]
+    assert all(other == one for other in others)
 
 
 def test_what_is_to_be_enlarged_has_to_be_a_clip(larger):

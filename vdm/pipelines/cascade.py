@@ -394,6 +394,7 @@ class Cascade(Generator):
         width: int | None = None,
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
+        dynamic_guidance: bool | None = None,
         sampler: str | None = None,
         strength: float | None = None,
         seed: inputs.Seed | None = None,
@@ -409,9 +410,8 @@ class Cascade(Generator):
         What is said of sampling is said to every stage; what is not said is each stage's own
         default. ``seed`` is that of the first stage, whose keyframes are what its model makes
         alone; the noise of later stages follows from it, so ``noise`` is refused, as ``strength``
-        is. A given ``image``
-        or ``video`` stays as it is where no stage makes the clip larger. ``noise_aug`` is the noise
-        on what one stage hands to the next.
+        is. A given ``image`` or ``video`` stays as it is where no stage makes the clip larger.
+        ``noise_aug`` is the noise on what one stage hands to the next.
         """
         if output not in ("video", "latents"):
             raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
@@ -437,7 +437,8 @@ class Cascade(Generator):
             **{f"cond.{name}": len(value) for name, value in fields.items()},
         )
         seeds = inputs.seeds_for(seed, batch)
-        sampling = {"steps": steps, "guidance_scale": guidance_scale, "sampler": sampler}
+        sampling: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
+        sampling |= {"dynamic_guidance": dynamic_guidance, "sampler": sampler}
         settings = {**sampling, "negative_prompt": negative_prompt, "progress": progress}
         request = Request(prompt, grid, height, width, seeds, frames, fields, settings, noise_aug)
         draft = Draft(None, self.stride, self.shrink)
