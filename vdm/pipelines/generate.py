@@ -275,7 +275,8 @@ class Generator:
             negative = self._conditioning(unwanted, rest, hidden, batch)
             if getattr(self.text_encoder, "masks_alike", False):
                 negative = negative.replace(text_mask=positive.text_mask)
-            if unwanted is None and getattr(self.text_encoder, "is_silent", False):
+            is_unsaid = negative_prompt is None and not unwanted
+            if is_unsaid and getattr(self.text_encoder, "is_silent", False):
                 negative = negative.without_words()
         # Samplers whose stride depends on the whole grid are told of it.
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
