@@ -18,8 +18,8 @@ from vdm.cli_parsing import (
     whole_or_list,
 )
 
-LOADING = ("dtype", "device", "motion", "lora", "control", "profile", "offload", "quantize")
-LOADING += ("compile", "attention")
+LOADING: tuple[str, ...] = ("dtype", "device", "motion", "lora", "control", "profile", "offload")
+LOADING += ("quantize", "compile", "attention")
 """Flags that go to ``vdm.load``; all others go to the generator."""
 STREAMING = ("chunk", "context_time")
 """Flags that only a stream knows."""

@@ -92,7 +92,7 @@ def noisy_start(
         latents = torch.cat(one_by_one)
     latents = latents.float()
     if eps is None:
-        c, t, h, w = latents.shape[1:]
-        eps = stream.draw((t, c, h, w)).transpose(1, 2)
+        frames = latents.transpose(1, 2).shape[1:]
+        eps = stream.draw(frames).transpose(1, 2)
     t = torch.full((batch,), time, device=latents.device, dtype=torch.float64)
     return generator.schedule.add_noise(latents, eps.to(latents), t)
