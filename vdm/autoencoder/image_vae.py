@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,13 @@ from vdm.autoencoder.latents import check_video
 from vdm.layers.attention import Attention
 from vdm.layers.frames import FrameConv, FrameUpsample
 from vdm.layers.norms import make_group_norm
-from vdm.layers.temporal import Learned, TemporalConv
+from vdm.layers.pieces import FRAMES, map_pieces, plus, silu
+from vdm.layers.temporal import Learned, TemporalConv, normed_conv
 from vdm.types import Latents, Video
 from vdm.utils.config import configurable
 
 Volume = Float[Tensor, "b c t h w"]
+Step = Callable[[Tensor], Tensor]
 
 EPS = 1e-6  # of everything within frames
 EPS_IN_TIME = 1e-5
@@ -46,8 +49,13 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c_in t h w"]) -> Volume:
         """Transform the frames."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+        def transform(x: Tensor) -> Tensor:
+            h = self.conv1(silu(self.norm1(x)))
+            h = self.conv2(silu(self.norm2(h)))
+            return plus(h, self.shortcut(x))
+
+        return map_pieces(transform, x, axis=FRAMES)
 
 
 class ResBlockInTime(nn.Module):
@@ -65,10 +73,16 @@ class ResBlockInTime(nn.Module):
         self.norm2 = make_group_norm(channels, num_groups, EPS_IN_TIME, "clip")
         self.conv2 = TemporalConv(channels, channels)
 
-    def forward(self, x: Volume) -> Volume:
-        """Couple the frames."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
+    def forward(self, x: Volume, blend: Callable[[Tensor, Tensor], Tensor]) -> Volume:
+        """Couple the frames; without gradients, what goes in is written over.
+
+        Args:
+            x: A clip.
+            blend: How the result meets what went in.
+        """
+        h = normed_conv(self.norm1, self.conv1, x)
+        finish = lambda h, x: blend(x, plus(h, x))  # noqa: E731
+        return normed_conv(self.norm2, self.conv2, h, finish=finish, onto=x)
 
 
 class SpatioTemporalResBlock(nn.Module):
@@ -91,8 +105,13 @@ class SpatioTemporalResBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c_in t h w"]) -> Volume:
         """Transform the frames and couple them."""
-        x = self.spatial(x)
-        return self.blend(x, self.temporal(x))
+        for step in self.steps():
+            x = step(x)
+        return x
+
+    def steps(self) -> list[Step]:
+        """What is done one after the other."""
+        return [self.spatial, partial(self.temporal, blend=self.blend)]
 
 
 class FrameAttention(nn.Module):
@@ -110,10 +129,16 @@ class FrameAttention(nn.Module):
 
     def forward(self, x: Volume) -> Volume:
         """Let the places of every frame attend to each other."""
-        tokens = rearrange(self.norm(x), "b c t h w -> (b t) (h w) c")
-        mixed = self.attention(tokens)
-        b, _, t, h, w = x.shape
-        return x + rearrange(mixed, "(b t) (h w) c -> b c t h w", b=b, t=t, h=h, w=w)
+
+        def attend(x: Tensor) -> Tensor:
+            tokens = rearrange(self.norm(x), "b c t h w -> (b t) (h w) c")
+            b, _, t, h, w = x.shape
+            mixed = rearrange(
+                self.attention(tokens), "(b t) (h w) c -> b c t h w", b=b, t=t, h=h, w=w
+            )
+            return plus(mixed, x)
+
+        return map_pieces(attend, x, axis=FRAMES)
 
 
 class Shrink(nn.Module):
@@ -156,9 +181,23 @@ class Level(nn.Module):
 
     def forward(self, x: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:
         """Transform a clip."""
-        for block in self.blocks:
-            x = block(x)
-        return x if self.resize is None else self.resize(x)
+        for step in self.steps():
+            x = step(x)
+        return x
+
+    def steps(self) -> list[Step]:
+        """What is done one after the other."""
+        steps = steps_of(self.blocks)
+        return steps if self.resize is None else [*steps, self.resize]
+
+
+def steps_of(modules: Iterable[nn.Module]) -> list[Step]:
+    """What modules do one after the other, step by step.
+
+    Whoever runs the steps keeps nothing but the last result, where a module's caller keeps what
+    went into it until it is done.
+    """
+    return [step for module in modules for step in getattr(module, "steps", lambda m=module: [m])()]
 
 
 class Encoder(nn.Module):
@@ -196,9 +235,9 @@ class Encoder(nn.Module):
         """Mean and log-variance, one behind the other."""
         # Frames are then views of the clip.
         x = self.embed(video.contiguous(memory_format=torch.channels_last_3d))
-        for level in self.levels:
-            x = level(x)
-        return self.conv(F.silu(self.norm(self.middle(x))))
+        for step in steps_of((*self.levels, *self.middle)):
+            x = step(x)
+        return map_pieces(lambda x: self.conv(silu(self.norm(x))), x, axis=FRAMES)
 
 
 class Decoder(nn.Module):
@@ -243,10 +282,10 @@ class Decoder(nn.Module):
 
     def forward(self, raw: Latents) -> Video:
         """Frames of latents."""
-        x = self.middle(self.embed(raw.contiguous(memory_format=torch.channels_last_3d)))
-        for level in self.levels:
-            x = level(x)
-        x = self.conv(F.silu(self.norm(x)))
+        x = self.embed(raw.contiguous(memory_format=torch.channels_last_3d))
+        for step in steps_of((*self.middle, *self.levels)):
+            x = step(x)
+        x = map_pieces(lambda x: self.conv(silu(self.norm(x))), x, axis=FRAMES)
         return x if self.conv_in_time is None else self.conv_in_time(x)
 
 

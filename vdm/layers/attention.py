@@ -254,9 +254,11 @@ class DecoupledAttention(Attention):
         if image is None:
             raise ValueError("got no tokens of a picture, expected some")
         q = self.queries(x)
-        k = rearrange(
-            self._split(self.to_k_image(image), self.norm_k), "b n heads d -> b heads n d"
-        )
-        v = rearrange(self.to_v_image(image), "b n (heads d) -> b heads n d", heads=self.num_heads)
         found = self.attend(q, self.keys_values(context), mask)
-        return self.output(found + self.attend(q, KVCache(k, v)))
+        return self.output(found + self.attend(q, self.keys_values_of_image(image)))
+
+    def keys_values_of_image(self, image: Float[Tensor, "b k c"]) -> KVCache:
+        """Keys of a picture's tokens, normalised, and their values."""
+        k = self._split(self.to_k_image(image), self.norm_k)
+        v = rearrange(self.to_v_image(image), "b n (heads d) -> b heads n d", heads=self.num_heads)
+        return KVCache(rearrange(k, "b n heads d -> b heads n d"), v)

@@ -31,6 +31,9 @@ class Factorization(ABC):
     window: int | None = None
     """A token sees frames less than this far away, both ways without causality; None is all."""
 
+    blind_axis: int = 0
+    """An axis of tokens ``b t h w d`` along which none sees another."""
+
     @abstractmethod
     def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:
         """Move the axes that do not attend into the batch."""
@@ -96,7 +99,8 @@ class Factorization(ABC):
         num_frames = tokens.shape[1]
         mask = self._scores(num_frames, num_frames, tokens, bias)
         rope = None if table is None else self.rope(table)
-        return self.unfold(attention(self.fold(tokens), mask=mask, rope=rope), tokens)
+        flat = self.fold(tokens).contiguous()  # products of what is not are slow
+        return self.unfold(attention(flat, mask=mask, rope=rope), tokens)
 
     def step(
         self,
@@ -183,6 +187,7 @@ class Spatial(Factorization):
 
     is_causal = True  # no frame sees any other
     window = 1
+    blind_axis = 1
 
     def fold(self, tokens: VideoTokens) -> Float[Tensor, "n_batch n d"]:
         """One sequence per frame."""
@@ -227,6 +232,7 @@ class FirstAndPrevious(Spatial):
     """
 
     window = None  # type: ignore[assignment]
+    blind_axis = 0
 
     def rope(self, table: RotaryTable) -> RotaryTable:
         """All positions: frames meet here."""
@@ -282,6 +288,8 @@ class Temporal(Factorization):
         is_causal: Hide later frames.
         window: See only frames less than ``window`` away.
     """
+
+    blind_axis = 2
 
     is_causal: bool = False
     window: int | None = None

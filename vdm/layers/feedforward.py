@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdm.layers.pieces import times
+
 FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "geglu"]
 
 
@@ -69,7 +71,7 @@ class GatedMLP(nn.Module):
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         """Each token by itself."""
         gate = F.silu(self.gate(x)) if self.activation == "silu" else F.gelu(self.gate(x))
-        return self.fc2(self.value(x) * gate)
+        return self.fc2(times(gate, self.value(x)))
 
 
 def make_feedforward(

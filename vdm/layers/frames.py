@@ -7,6 +7,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdm.layers.pieces import FRAMES, map_pieces
+from vdm.utils.tensors import fold_frames
+
 Volume = Float[Tensor, "b c t h w"]
 
 
@@ -34,7 +37,12 @@ class FrameConv(nn.Conv2d):
 
     def forward(self, input: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:
         """Convolve every frame."""
-        frames = rearrange(input, "b c t h w -> (b t) c h w")
+        if self.kernel_size == (1, 1) and self.stride == (1, 1):
+            # A matrix: the library's convolutions would move channels to the front and back.
+            tokens = rearrange(input, "b c t h w -> b t h w c")
+            matrix = rearrange(self.weight, "c_out c 1 1 -> c_out c")
+            return rearrange(F.linear(tokens, matrix, self.bias), "b t h w c -> b c t h w")
+        frames = fold_frames(input)
         return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=len(input))
 
 
@@ -51,6 +59,10 @@ class FrameUpsample(nn.Module):
 
     def forward(self, x: Volume, size: tuple[int, int]) -> Float[Tensor, "b c t h_out w_out"]:
         """Enlarge every frame to the size of the skip that it will meet; sizes may be odd."""
-        frames = rearrange(x, "b c t h w -> (b t) c h w")
-        frames = F.interpolate(frames, size=size, mode="nearest")
-        return self.conv(rearrange(frames, "(b t) c h w -> b c t h w", b=len(x)))
+
+        def enlarge(x: Volume) -> Tensor:
+            frames = fold_frames(x)
+            frames = F.interpolate(frames, size=size, mode="nearest")
+            return self.conv(rearrange(frames, "(b t) c h w -> b c t h w", b=len(x)))
+
+        return map_pieces(enlarge, x, axis=FRAMES)

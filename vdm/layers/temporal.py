@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from vdm.layers.attention import Attention, KVCache
 from vdm.layers.conv import StreamState
 from vdm.layers.factorization import Factorization
+from vdm.layers.norms import at_rest
+from vdm.layers.pieces import HEIGHT, map_pieces, may_overwrite, silu
 from vdm.layers.positions import RelativeBias, RotaryTable, sincos
 
 Volume = Float[Tensor, "b c t h w"]
@@ -95,8 +97,9 @@ def frame_sincos(
 class TemporalConv(nn.Conv3d):
     """A convolution over time alone: kernel (k, 1, 1), frames in, as many frames out.
 
-    It runs as a 2D convolution over (t, h w), of which channels-last video is a view: as fast as
-    the fastest of the ways to write it, where one sequence per place takes 2 to 3 times as long.
+    It runs as a 2D convolution over (t, h w), of which channels-last video is a view; on a CPU
+    without gradients as one product for every frame that the kernel sees, which takes 0.25 (32
+    channels) to 0.7 (320 channels) of the time.
 
     Args:
         in_channels: Channels of the input.
@@ -135,8 +138,29 @@ class TemporalConv(nn.Conv3d):
         reach = self.kernel_size[0] // 2
         if self.is_causal:
             x, reach = self._after_past(x, stream), 0
+        if may_overwrite() and x.device.type == "cpu" and x.dtype == torch.float32:
+            return self._as_products(x, reach)
         flat = F.conv2d(x.flatten(3), self.weight[..., 0], self.bias, padding=(reach, 0))
         return flat.unflatten(3, size)
+
+    def _as_products(self, x: Tensor, reach: int) -> Tensor:
+        """The convolution of a clip that goes on with ``reach`` frames of zeros on both sides."""
+        frames = rearrange(x, "b c t h w -> b t (h w) c").contiguous()
+        b, num_in, places, _ = frames.shape
+        num_out = num_in + 2 * reach - self.kernel_size[0] + 1
+        taps = rearrange(self.weight, "c_out c k 1 1 -> k c c_out").contiguous()
+        out = frames.new_empty(b, num_out, places, self.out_channels)
+        for source, result in zip(frames, out, strict=True):
+            # The tap that no frame of the result misses goes first.
+            whole, seen = result.flatten(0, 1), source[:num_out].flatten(0, 1)
+            torch.addmm(self.bias, seen, taps[reach], out=whole)  # type: ignore[call-overload]
+            for number, tap in enumerate(taps):
+                ahead = number - reach
+                first, end = max(0, -ahead), min(num_out, num_in - ahead)
+                if ahead and first < end:
+                    seen = source[first + ahead : end + ahead].flatten(0, 1)
+                    result[first:end].flatten(0, 1).addmm_(seen, tap)
+        return rearrange(out, "b t (h w) c -> b c t h w", h=x.shape[3])
 
     def _after_past(self, x: Tensor, stream: Stream | None) -> Tensor:
         """The frames behind those before them, as many as the kernel reaches."""
@@ -150,6 +174,34 @@ class TemporalConv(nn.Conv3d):
             # Copied, so that a stream does not hold the whole chunk in memory.
             stream.frames.remember(self, joined[:, :, -keep:].clone())
         return joined
+
+
+def normed_conv(
+    norm: nn.GroupNorm,
+    conv: TemporalConv,
+    x: Volume,
+    stream: Stream | None = None,
+    finish: Callable[[Tensor, Tensor], Tensor] | None = None,
+    onto: Volume | None = None,
+) -> Volume:
+    """A convolution over time after normalisation and nonlinearity.
+
+    Args:
+        norm: The normalisation.
+        conv: The convolution.
+        x: A clip, or the next frames of a stream.
+        stream: The past.
+        finish: Takes the result and ``onto`` to what is returned.
+        onto: A volume that nobody else reads, written over where possible.
+    """
+    ready = at_rest(norm, x)
+
+    def convolve(x: Tensor, *onto: Tensor) -> Tensor:
+        h = conv(silu(ready(x)), stream)
+        return h if finish is None else finish(h, *onto)
+
+    inputs = (x,) if onto is None else (x, onto)
+    return map_pieces(convolve, *inputs, axis=HEIGHT if stream is None else None, into=onto)
 
 
 class Blend(ABC):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -16,7 +15,8 @@ from vdm.layers.attention_backends import Backend
 from vdm.layers.factorization import Factorization, Spatial
 from vdm.layers.feedforward import FeedForwardKind
 from vdm.layers.frames import FrameConv
-from vdm.layers.norms import Statistics, make_group_norm
+from vdm.layers.norms import PerFrameGroupNorm, Statistics, make_group_norm
+from vdm.layers.pieces import FRAMES, map_pieces, plus, silu
 from vdm.layers.temporal import Stream, TemporalConv
 
 Volume = Float[Tensor, "b c t h w"]
@@ -226,6 +226,8 @@ class ResBlock(nn.Module):
             nn.Identity() if in_channels == channels else FrameConv(in_channels, channels, 1)
         )
         self.convs_in_time = nn.ModuleList(convs_in_time)
+        sees_frames = options.statistics == "frame" and not convs_in_time
+        self.blind_axis = FRAMES if sees_frames else None
 
     def close(self) -> None:
         """Start as the identity."""
@@ -233,16 +235,20 @@ class ResBlock(nn.Module):
             conv.close()  # type: ignore[operator]
 
     def _in_time(self, x: Tensor, half: int, stream: Stream | None) -> Tensor:
-        return x + self.convs_in_time[half](x, stream) if len(self.convs_in_time) else x
+        return plus(self.convs_in_time[half](x, stream), x) if len(self.convs_in_time) else x
 
     def forward(
         self, x: Float[Tensor, "b c_in t h w"], signals: Signals
     ) -> Float[Tensor, "b c t h w"]:
         """Transform the frames."""
-        h = self._in_time(self.conv1(F.silu(self.norm1(x))), 0, signals.stream)
-        h = h + rearrange(self.modulation(signals.level), "b t c -> b c t 1 1")
-        h = self._in_time(self.conv2(F.silu(self.norm2(h))), 1, signals.stream)
-        return self.shortcut(x) + h
+        told = rearrange(self.modulation(signals.level), "b t c -> b c t 1 1")
+
+        def transform(x: Tensor, told: Tensor) -> Tensor:
+            h = self._in_time(self.conv1(silu(self.norm1(x))), 0, signals.stream)
+            h = self._in_time(self.conv2(silu(self.norm2(plus(h, told)))), 1, signals.stream)
+            return plus(h, self.shortcut(x))
+
+        return map_pieces(transform, x, told, axis=self.blind_axis)
 
 
 class FinalLayer(nn.Module):
@@ -266,4 +272,5 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Volume) -> Float[Tensor, "b c_out t h w"]:
         """The prediction."""
-        return self.conv(F.silu(self.norm(x)))
+        axis = FRAMES if isinstance(self.norm, PerFrameGroupNorm) else None
+        return map_pieces(lambda x: self.conv(silu(self.norm(x))), x, axis=axis)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdm.layers.factorization import Factorization, Temporal
 from vdm.layers.norms import Statistics, make_group_norm
-from vdm.layers.temporal import Additive, Blend, Learned, TemporalConv
+from vdm.layers.pieces import plus
+from vdm.layers.temporal import Additive, Blend, Learned, TemporalConv, normed_conv
 from vdm.models.unet3d_blocks import Heads, Place, Signals, Stage, check_choice
 from vdm.models.unet3d_transformer import (
     AttentionSublayer,
@@ -370,8 +370,8 @@ class ConvStack(nn.Module):
         """Couple the frames."""
         h = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            h = conv(F.silu(norm(h)), signals.stream)
-        return self.blend(x, x + h)
+            h = normed_conv(norm, conv, h, signals.stream)
+        return self.blend(x, plus(h, x))
 
 
 class ResBlockInTime(nn.Module):
@@ -400,10 +400,16 @@ class ResBlockInTime(nn.Module):
 
     def forward(self, x: Volume, signals: Signals) -> Volume:
         """Couple the frames."""
-        h = self.conv1(F.silu(self.norm1(x)), signals.stream)
-        h = h + rearrange(self.modulation(signals.level), "b t c -> b c t 1 1")
-        h = self.conv2(F.silu(self.norm2(h)), signals.stream)
-        return self.blend(x, x + h)
+        h = normed_conv(self.norm1, self.conv1, x, signals.stream)
+        h = plus(h, rearrange(self.modulation(signals.level), "b t c -> b c t 1 1"))
+        return normed_conv(
+            self.norm2,
+            self.conv2,
+            h,
+            signals.stream,
+            finish=lambda h, x: self.blend(x, plus(h, x)),
+            onto=x,
+        )
 
 
 class FramesTransformer(Transformer):

@@ -15,6 +15,7 @@ from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.factorization import Factorization
 from vdm.layers.feedforward import make_feedforward
 from vdm.layers.norms import LayerNorm, Statistics, make_group_norm
+from vdm.layers.pieces import add_branch, add_to_each, may_overwrite, plus
 from vdm.layers.positions import RelativeBias, RotaryTable, axial_rope
 from vdm.layers.relative_attention import RelativeAttention
 from vdm.layers.temporal import attend_frames, frame_sincos
@@ -45,6 +46,16 @@ def _table(
     grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
     # Convolutions tell places apart already.
     return axial_rope(grid, (num_rotated, 0, 0), frame_offset=start, device=tokens.device)
+
+
+def _blind_axis(
+    rule: Factorization, signals: Signals, places: Tensor | None, table: RotaryTable | None
+) -> int:
+    """Along which axis attention may be computed piece by piece."""
+    if signals.stream is not None:  # which remembers all tokens in one
+        return 0
+    knows_frames = places is not None or table is not None
+    return 0 if rule.blind_axis == 1 and knows_frames else rule.blind_axis
 
 
 def _make_attention(
@@ -110,16 +121,23 @@ class AttentionSublayer(nn.Module):
 
     def forward(self, tokens: VideoTokens, signals: Signals) -> VideoTokens:
         """Couple the frames."""
-        normed = self.norm(tokens)
         places = _places(self.positions, tokens, signals.start)
         table = _table(self.positions, self.num_rotated, tokens, signals.start)
-        normed = normed if places is None else normed + places
-        mixed = attend_frames(self.rule, normed, self.attention, table, signals.stream, self.bias)
-        return tokens + mixed
+
+        def mix(tokens: Tensor) -> Tensor:
+            normed = self.norm(tokens)
+            normed = normed if places is None else plus(normed, places)
+            return attend_frames(
+                self.rule, normed, self.attention, table, signals.stream, self.bias
+            )
+
+        return add_branch(tokens, mix, _blind_axis(self.rule, signals, places, table))
 
 
 class TransformerBlock(nn.Module):
     """Attention after attention, then a feed-forward; each normalised before and added.
+
+    Without gradients, the tokens that go in are written over.
 
     Args:
         place: Where the block sits.
@@ -180,24 +198,58 @@ class TransformerBlock(nn.Module):
     def forward(self, tokens: VideoTokens, signals: Signals) -> VideoTokens:
         """Transform the tokens of a clip."""
         if self.has_feedforward_in:
-            tokens = tokens + self.feedforward_in(self.norm_in(tokens))
-        places = _places(self.positions, tokens, signals.start)
-        table = _table(self.positions, self.head_dim, tokens, signals.start)
+            tokens = add_to_each(tokens, lambda x: self.feedforward_in(self.norm_in(x)))
         attentions = cast("Iterable[Attention]", self.attentions)
         for rule, norm, attention in zip(self.attends, self.norms, attentions, strict=True):
-            normed = norm(tokens)
             if rule is None:
-                flat = rearrange(normed, "b t h w d -> b (t h w) d")
-                told = {} if signals.image is None else {"image": signals.image}
-                mixed = attention(flat, signals.context, signals.context_mask, **told)
-                mixed = mixed.view_as(tokens)
+                tokens = _read_context(tokens, norm, attention, signals)
             else:
-                normed = normed if places is None else normed + places
-                mixed = attend_frames(rule, normed, attention, table, signals.stream)
-            tokens = tokens + mixed
+                tokens = self._attend(tokens, rule, norm, attention, signals)
         for guest in self.guests:
             tokens = guest(tokens, signals)
-        return tokens + self.feedforward(self.norm_out(tokens))
+        return add_to_each(tokens, lambda x: self.feedforward(self.norm_out(x)))
+
+    def _attend(
+        self,
+        tokens: Tensor,
+        rule: Factorization,
+        norm: nn.Module,
+        attention: Attention,
+        signals: Signals,
+    ) -> Tensor:
+        """Let tokens attend to each other."""
+        places = _places(self.positions, tokens, signals.start)
+        table = _table(self.positions, self.head_dim, tokens, signals.start)
+
+        def mix(tokens: Tensor) -> Tensor:
+            normed = norm(tokens)
+            normed = normed if places is None else plus(normed, places)
+            return attend_frames(rule, normed, attention, table, signals.stream)
+
+        return add_branch(tokens, mix, _blind_axis(rule, signals, places, table))
+
+
+def _read_context(
+    tokens: Tensor, norm: nn.Module, attention: Attention, signals: Signals
+) -> Tensor:
+    """Let tokens attend to what the network is told; its keys and values are computed once."""
+    context, mask = cast("Tensor", signals.context), signals.context_mask
+    kv = attention.keys_values(context)
+    of_image = None
+    if isinstance(attention, DecoupledAttention):
+        if signals.image is None:
+            raise ValueError("got no tokens of a picture, expected some")
+        of_image = attention.keys_values_of_image(signals.image)
+    elif context.shape[1] == 1 and mask is None and may_overwrite():
+        # The softmax over one token is 1, whatever is asked.
+        return plus(tokens, rearrange(attention.output(kv.values), "b 1 d -> b 1 1 1 d"))
+
+    def read(x: Tensor) -> Tensor:
+        q = attention.queries(norm(x))
+        found = attention.attend(q, kv, mask)
+        return attention.output(found if of_image is None else found + attention.attend(q, of_image))
+
+    return add_to_each(tokens, read)
 
 
 class Transformer(nn.Module):
@@ -241,7 +293,7 @@ class Transformer(nn.Module):
         tokens = self.proj_in(rearrange(self.norm(x), TO_TOKENS))
         for block in self.blocks:
             tokens = block(tokens, signals)
-        return x + rearrange(self.proj_out(tokens), TO_VOLUME)
+        return plus(rearrange(self.proj_out(tokens), TO_VOLUME), x)
 
 
 def spatial_block(place: Place, guests: Sequence[nn.Module] = ()) -> TransformerBlock:

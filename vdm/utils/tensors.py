@@ -29,3 +29,12 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Float[Tensor, " b
     mask = mask.expand_as(values).to(values.dtype)
     total = mask.flatten(1).sum(1).clamp_min(1)
     return (values * mask).flatten(1).sum(1) / total
+
+
+def fold_frames(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b_t c h w"]:
+    """The frames of clips as a batch of pictures; of channels-last clips a view.
+
+    A single frame keeps the strides by which the library knows that its channels come last: with
+    those of a merged axis of size 1, convolutions move them to the front and back again.
+    """
+    return x[:, :, 0] if x.shape[2] == 1 else x.transpose(1, 2).flatten(0, 1)

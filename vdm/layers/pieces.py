@@ -1,0 +1,116 @@
+"""Branches computed piece by piece where no gradient needs what is in between.
+
+A piece stays in the caches of a core, and of what is in between only one piece is in memory at a
+time. What has been read for the last time is written over. With gradients, everything is computed
+at once and kept, so a model calls the same functions in training and in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Branch = Callable[..., Tensor]
+
+FRAMES: Final = 2
+"""Axis of a volume along which layers of single frames are cut."""
+HEIGHT: Final = 3
+"""Axis of a volume along which layers that look over time alone are cut."""
+
+PIECE = 2**18
+"""Numbers of a piece on a CPU: 1 MB in float32."""
+PIECE_ON_DEVICE = 2**27
+"""On other devices a piece must be large enough to fill them."""
+MIN_TOKENS = 512
+"""Tokens of a piece at least: for every piece all the weights are read again."""
+MIN_PIXELS = 4096
+"""Pixels of a piece at least: for every piece the kernels of convolutions are arranged again."""
+
+
+def may_overwrite() -> bool:
+    """Whether nothing remembers what operations have read."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def silu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The nonlinearity of what nobody else reads, written over it where possible."""
+    return F.silu(x, inplace=may_overwrite())
+
+
+def plus(x: Float[Tensor, "*shape"], other: Float[Tensor, "*_"]) -> Float[Tensor, "*shape"]:
+    """``x + other``, written over ``x``, which nobody else reads, where possible."""
+    return x.add_(other) if may_overwrite() else x + other
+
+
+def times(x: Float[Tensor, "*shape"], other: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``x * other``, likewise."""
+    return x.mul_(other) if may_overwrite() else x * other
+
+
+def _length(x: Tensor, axis: int, channels: int, at_least: int) -> int:
+    """How long a piece is along an axis."""
+    target = PIECE_ON_DEVICE if x.is_cuda else max(PIECE, at_least * channels)
+    return max(1, target * x.shape[axis] // x.numel())
+
+
+def add_branch(x: Float[Tensor, "... d"], branch: Branch, axis: int) -> Float[Tensor, "... d"]:
+    """``x + branch(x)``, written over ``x``, which nobody else reads, where possible.
+
+    Args:
+        x: Tokens.
+        branch: From some tokens to as many.
+        axis: Along which it does not look.
+    """
+    if not may_overwrite():
+        return x + branch(x)
+    for piece in x.split(_length(x, axis, x.shape[-1], MIN_TOKENS), dim=axis):
+        piece.add_(branch(piece))
+    return x
+
+
+def add_to_each(x: Float[Tensor, "b *grid d"], branch: Branch) -> Float[Tensor, "b *grid d"]:
+    """As :func:`add_branch`, for a branch that treats every token of a sample by itself.
+
+    Args:
+        x: Tokens.
+        branch: From some tokens ``b n d`` of every sample to as many.
+    """
+    x = x if x.is_contiguous() else x.contiguous()
+    return add_branch(x.view(len(x), -1, x.shape[-1]), branch, 1).view_as(x)
+
+
+def map_pieces(
+    function: Branch, *inputs: Tensor, axis: int | None, into: Tensor | None = None
+) -> Tensor:
+    """A function of volumes, computed piece by piece where no gradient is needed.
+
+    Args:
+        function: From pieces to a volume that is as long along the axis.
+        inputs: What it takes; volumes that are one slice long along the axis go into every piece.
+        axis: Along which it does not look; None if it looks along all.
+        into: What the result is written over where possible; nobody else reads it, and no piece of
+            the result needs another piece of it.
+    """
+    x = inputs[0]
+    length = x.shape[axis] if axis is not None else 0
+    step = _length(x, axis, x.shape[1], MIN_PIXELS) if axis is not None else 0
+    if axis is None or step >= length or not may_overwrite():
+        return function(*inputs)
+    for start in range(0, length, step):
+        size = min(step, length - start)
+        piece = function(
+            *(v if v.shape[axis] == 1 else v.narrow(axis, start, size) for v in inputs)
+        )
+        if into is None:
+            shape = [*piece.shape[:axis], length, *piece.shape[axis + 1 :]]
+            into = torch.empty(
+                shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d
+            )
+        into.narrow(axis, start, size).copy_(piece)
+    assert into is not None
+    return into
