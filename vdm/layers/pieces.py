@@ -23,13 +23,15 @@ HEIGHT: Final = 3
 """Axis of a volume along which layers that look over time alone are cut."""
 
 PIECE = 2**18
-"""Numbers of a piece on a CPU: 1 MB in float32."""
-PIECE_ON_DEVICE = 2**27
-"""On other devices a piece must be large enough to fill them."""
+"""Numbers of a piece of tokens on a CPU: 1 MB in float32."""
 MIN_TOKENS = 512
 """Tokens of a piece at least: for every piece all the weights are read again."""
-MIN_PIXELS = 4096
-"""Pixels of a piece at least: for every piece the kernels of convolutions are arranged again."""
+PIECE_OF_VOLUME = 2**20
+"""Numbers of a piece of a volume on a CPU."""
+MIN_PIXELS = 2**14
+"""Pixels of a piece at least: convolutions of few take a fifth longer."""
+PIECE_ON_DEVICE = 2**27
+"""On other devices a piece must be large enough to fill them."""
 
 
 def may_overwrite() -> bool:
@@ -52,9 +54,9 @@ def times(x: Float[Tensor, "*shape"], other: Float[Tensor, "*shape"]) -> Float[T
     return x.mul_(other) if may_overwrite() else x * other
 
 
-def _length(x: Tensor, axis: int, channels: int, at_least: int) -> int:
-    """How long a piece is along an axis."""
-    target = PIECE_ON_DEVICE if x.is_cuda else max(PIECE, at_least * channels)
+def _length(x: Tensor, axis: int, numbers: int) -> int:
+    """How long a piece of so many numbers on a CPU is along an axis."""
+    target = PIECE_ON_DEVICE if x.is_cuda else numbers
     return max(1, target * x.shape[axis] // x.numel())
 
 
@@ -68,7 +70,8 @@ def add_branch(x: Float[Tensor, "... d"], branch: Branch, axis: int) -> Float[Te
     """
     if not may_overwrite():
         return x + branch(x)
-    for piece in x.split(_length(x, axis, x.shape[-1], MIN_TOKENS), dim=axis):
+    numbers = max(PIECE, MIN_TOKENS * x.shape[-1])
+    for piece in x.split(_length(x, axis, numbers), dim=axis):
         piece.add_(branch(piece))
     return x
 
@@ -98,7 +101,8 @@ def map_pieces(
     """
     x = inputs[0]
     length = x.shape[axis] if axis is not None else 0
-    step = _length(x, axis, x.shape[1], MIN_PIXELS) if axis is not None else 0
+    numbers = max(PIECE_OF_VOLUME, MIN_PIXELS * x.shape[1])
+    step = _length(x, axis, numbers) if axis is not None else 0
     if axis is None or step >= length or not may_overwrite():
         return function(*inputs)
     for start in range(0, length, step):
