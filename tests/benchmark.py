@@ -2,22 +2,28 @@
 
 Prints one line per figure beside the value it must keep, and fails if one does not. Times are the
 best of several runs; memory is the most bytes of tensors alive at once, the same on every machine.
+Then published networks beside their references, see ``tests/benchmark_published.py``, which runs by
+itself, too.
 """
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
-import vdm
-from vdm import world
-from vdm.layers.attention_backends import attend
-from vdm.pipelines.plan import MemoryMeter
-from vdm.pretrained import bundled
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "support")]
+
+import vdm  # noqa: E402
+from tests.benchmark_published import published  # noqa: E402
+from vdm import world  # noqa: E402
+from vdm.layers.attention_backends import attend  # noqa: E402
+from vdm.pipelines.plan import MemoryMeter  # noqa: E402
+from vdm.pretrained import bundled  # noqa: E402
 
 
 class Figure(NamedTuple):
@@ -120,6 +126,7 @@ def main() -> int:
                 f"{sign} {figure.bound:g}{verdict}",
                 flush=True,
             )
+    missed += published()
     return 1 if missed else 0
 
 

@@ -1,5 +1,7 @@
 """Published networks against their references, interleaved in one process: part of ``make bench``.
 
+By itself it takes parts of their names: ``.venv/bin/python tests/benchmark_published.py svd``.
+
 A ratio is ours / theirs, so that less is better: of times the median over rounds, of memory that of
 the most bytes of tensors alive at once, weights aside, which is the same on every machine.
 """
@@ -7,7 +9,10 @@ the most bytes of tensors alive at once, weights aside, which is the same on eve
 from __future__ import annotations
 
 import math
+import sys
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import diffusers
@@ -15,8 +20,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from tests.models.unet3d_oracles import relative_error
-from tests.pretrained.speed import CASES, Pair, peak_bytes, time_ratio
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "support")]
+
+from tests.models.unet3d_oracles import relative_error  # noqa: E402
+from tests.pretrained.speed import CASES, Pair, peak_bytes, time_ratio  # noqa: E402
 
 ROUNDS = {1: 5, 2: 9}
 """Rounds by the number of threads; a second one is disturbed more."""
@@ -100,11 +107,19 @@ def table_of(rows: list[Row]) -> Table:
     return table
 
 
-def published() -> int:
-    """Measure and print everything; how many bounds are not kept."""
+def published(words: Sequence[str] = ("",)) -> int:
+    """Measure and print everything.
+
+    Args:
+        words: Parts of the names of networks to measure.
+
+    Returns:
+        How many bounds are not kept.
+    """
     warnings.simplefilter("ignore")
     diffusers.logging.set_verbosity_error()
-    rows = [measure(name) for name in CASES]
+    names = [name for name in CASES if any(word.lower() in name.lower() for word in words)]
+    rows = [measure(name) for name in names]
     mean = geometric_mean(rows)
     console = Console()
     console.print(table_of(rows))
@@ -114,3 +129,7 @@ def published() -> int:
         + ("   MISSED" if missed else "")
     )
     return missed + sum(not row.is_kept for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(published(sys.argv[1:] or [""]) > 0)

@@ -87,6 +87,15 @@ def add_to_each(x: Float[Tensor, "b *grid d"], branch: Branch) -> Float[Tensor, 
     return add_branch(x.view(len(x), -1, x.shape[-1]), branch, 1).view_as(x)
 
 
+def _length_of_volume(x: Tensor, axis: int) -> int:
+    return _length(x, axis, max(PIECE_OF_VOLUME, MIN_PIXELS * x.shape[1]))
+
+
+def is_one_piece(x: Float[Tensor, "b c t h w"], axis: int) -> bool:
+    """Whether a volume is computed at once."""
+    return not may_overwrite() or _length_of_volume(x, axis) >= x.shape[axis]
+
+
 def map_pieces(
     function: Branch, *inputs: Tensor, axis: int | None, into: Tensor | None = None
 ) -> Tensor:
@@ -100,11 +109,9 @@ def map_pieces(
             the result needs another piece of it.
     """
     x = inputs[0]
-    length = x.shape[axis] if axis is not None else 0
-    numbers = max(PIECE_OF_VOLUME, MIN_PIXELS * x.shape[1])
-    step = _length(x, axis, numbers) if axis is not None else 0
-    if axis is None or step >= length or not may_overwrite():
+    if axis is None or is_one_piece(x, axis):
         return function(*inputs)
+    length, step = x.shape[axis], _length_of_volume(x, axis)
     for start in range(0, length, step):
         size = min(step, length - start)
         piece = function(

@@ -16,7 +16,7 @@ from vdm.layers.attention import Attention, KVCache
 from vdm.layers.conv import StreamState
 from vdm.layers.factorization import Factorization
 from vdm.layers.norms import at_rest
-from vdm.layers.pieces import HEIGHT, map_pieces, may_overwrite, silu
+from vdm.layers.pieces import HEIGHT, is_one_piece, map_pieces, may_overwrite, silu
 from vdm.layers.positions import RelativeBias, RotaryTable, sincos
 
 Volume = Float[Tensor, "b c t h w"]
@@ -194,14 +194,16 @@ def normed_conv(
         finish: Takes the result and ``onto`` to what is returned.
         onto: A volume that nobody else reads, written over where possible.
     """
-    ready = at_rest(norm, x)
+    axis = HEIGHT if stream is None else None
+    is_whole = axis is None or is_one_piece(x, axis)
+    ready = norm if is_whole else at_rest(norm, x)
 
     def convolve(x: Tensor, *onto: Tensor) -> Tensor:
         h = conv(silu(ready(x)), stream)
         return h if finish is None else finish(h, *onto)
 
     inputs = (x,) if onto is None else (x, onto)
-    return map_pieces(convolve, *inputs, axis=HEIGHT if stream is None else None, into=onto)
+    return map_pieces(convolve, *inputs, axis=axis, into=onto)
 
 
 class Blend(ABC):
