@@ -247,7 +247,9 @@ def _read_context(
     def read(x: Tensor) -> Tensor:
         q = attention.queries(norm(x))
         found = attention.attend(q, kv, mask)
-        return attention.output(found if of_image is None else found + attention.attend(q, of_image))
+        return attention.output(
+            found if of_image is None else found + attention.attend(q, of_image)
+        )
 
     return add_to_each(tokens, read)
 
