@@ -139,3 +139,13 @@ def test_folded_frames_keep_channels_last(clip, samples, frames):
     if samples == 1:
         result = nn.functional.conv2d(folded, torch.ones(3, C, 3, 3))
         assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def test_an_arranged_kernel_changes_no_bit(clip):
+    conv = FrameConv(C, 9)
+    expected, kernel = conv(clip), conv.weight.clone()
+    conv.arrange()
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(conv.weight, kernel)
+    assert torch.equal(conv(clip), expected)

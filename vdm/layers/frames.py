@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -34,6 +35,13 @@ class FrameConv(nn.Conv2d):
         """Start at zero."""
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def arrange(self) -> None:
+        """Lay the kernel out as it is read beside channels-last frames, instead of in every call.
+
+        Not a bit of any result changes.
+        """
+        self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, input: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:
         """Convolve every frame."""

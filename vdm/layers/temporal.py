@@ -153,7 +153,7 @@ class TemporalConv(nn.Conv3d):
         for source, result in zip(frames, out, strict=True):
             # The tap that no frame of the result misses goes first.
             whole, seen = result.flatten(0, 1), source[:num_out].flatten(0, 1)
-            torch.addmm(self.bias, seen, taps[reach], out=whole)  # type: ignore[call-overload]
+            torch.addmm(self.bias, seen, taps[reach], out=whole)  # type: ignore[arg-type]
             for number, tap in enumerate(taps):
                 ahead = number - reach
                 first, end = max(0, -ahead), min(num_out, num_in - ahead)

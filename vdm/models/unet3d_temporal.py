@@ -370,7 +370,7 @@ class ConvStack(nn.Module):
         """Couple the frames."""
         h = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            h = normed_conv(norm, conv, h, signals.stream)
+            h = normed_conv(norm, conv, h, signals.stream)  # type: ignore[arg-type]
         return self.blend(x, plus(h, x))
 
 

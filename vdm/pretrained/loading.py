@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vdm.layers.frames import FrameConv
+
 
 def sha256_of(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
@@ -123,6 +125,9 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
             raise ValueError(f"{where}: {key} holds NaN or infinite values")
     is_empty = any(value.is_meta for value in own.values())
     module.load_state_dict(state, assign=is_empty)
+    for part in module.modules():
+        if isinstance(part, FrameConv):
+            part.arrange()
     return module.eval().requires_grad_(False)
 
 
