@@ -35,7 +35,7 @@ def reading_words(*files: str | Path | None) -> Iterator[None]:
 
     Args:
         files: Files and folders that the user named. An error that begins with the name of one that
-            exists speaks of what is in it, and stays as it is.
+            exists, or misses a file in it, speaks of what is in it, and stays as it is.
 
     Raises:
         WrongWords: In place of a ``ValueError``, a ``TypeError`` or a path that does not exist.
@@ -47,7 +47,8 @@ def reading_words(*files: str | Path | None) -> Iterator[None]:
     except (ValueError, TypeError, FileNotFoundError, NotADirectoryError) as error:
         said = describe_error(error)
         for path in (Path(file) for file in files if file is not None):
-            if path.exists() and said.startswith((str(path), f"{path.name}:")):
+            is_inside = isinstance(error, FileNotFoundError) and str(path) in said
+            if path.exists() and (is_inside or said.startswith((str(path), f"{path.name}:"))):
                 raise
         raise WrongWords(said) from error
 

@@ -18,8 +18,8 @@ from vdm.cli_parsing import (
     whole_or_list,
 )
 
-LOADING: tuple[str, ...] = ("dtype", "device", "motion", "lora", "control", "profile", "offload")
-LOADING += ("quantize", "compile", "attention")
+LOADING: tuple[str, ...] = ("dtype", "device", "motion", "lora", "control", "variant", "profile")
+LOADING += ("offload", "quantize", "compile", "attention")
 """Flags that go to ``vdm.load``; all others go to the generator."""
 STREAMING = ("chunk", "context_time")
 """Flags that only a stream knows."""
@@ -165,9 +165,10 @@ def add_loading(group: Any) -> None:
         metavar="PATH[=SCALE]",
         help="SparseCtrl: given frames steer the clip",
     )
+    group.add_argument("--variant", help="which weights, where a folder has several: fp16")
     group.add_argument("--profile", default="diffusers", help="whose numerics, where they differ")
     group.add_argument("--offload", type=choice("cpu"), help="cpu: weights rest there")
-    group.add_argument("--quantize", help="a quantised weight format")
+    group.add_argument("--quantize", help="int8 or int8-dynamic: linear maps in eight bits")
     group.add_argument("--compile", action="store_true", help="compile the network")
     group.add_argument("--attention", type=choice("auto", "plain", "sdpa", "flash"))
 

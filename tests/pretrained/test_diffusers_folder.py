@@ -159,7 +159,10 @@ def test_shards_and_their_index_must_agree(modelscope, tmp_path):
         (lambda state: state.pop("conv_in.bias"), "misses conv_in.bias"),
         (lambda state: state.update(sail=torch.ones(1)), "holds sail, for which there is no place"),
         (lambda state: state.update({"conv_in.bias": torch.ones(3)}), r"has shape \(3,\)"),
-        (lambda state: state["conv_in.bias"].fill_(torch.nan), "embed.bias holds NaN or infinite"),
+        (
+            lambda state: state["conv_in.bias"].fill_(torch.nan),
+            "conv_in.bias holds NaN or infinite",
+        ),
     ],
     ids=["missing", "surplus", "shape", "NaN"],
 )

@@ -1,6 +1,7 @@
 """Names on the hub; nothing is ever fetched in a test."""
 
 import sys
+from fnmatch import fnmatch
 
 import huggingface_hub
 import pytest
@@ -14,11 +15,10 @@ from vdm.pretrained.hub import is_hub_id
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """What the hub gives: folders by name."""
-    models = {}
+    models, asked = {}, {}
 
     def snapshot_download(name, allow_patterns, ignore_patterns):
-        assert "*.safetensors" in allow_patterns
-        assert "*.fp16.*" in ignore_patterns
+        asked[name] = (allow_patterns, ignore_patterns)
         if name not in models:
             raise LocalEntryNotFoundError("cannot be reached\nand so on")
         folder = tmp_path / "snapshots" / str(len(name))
@@ -26,19 +26,35 @@ def hub(monkeypatch, tmp_path):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    return models
+    return models, asked
 
 
 def test_a_published_model_loads_by_name(hub):
-    hub["ali/text-to-video-ms-1.7b"] = modelscope()
+    models, asked = hub
+    models["ali/text-to-video-ms-1.7b"] = modelscope()
     generate = vdm.load("ali/text-to-video-ms-1.7b")
     assert generate.parts.name == "text-to-video-ms-1.7b"
     assert generate.parts.system == "ModelScope text-to-video"
+    wanted, unwanted = asked["ali/text-to-video-ms-1.7b"]
+    assert "*.safetensors" in wanted
+    assert "*.fp16.*" in unwanted
+
+
+def test_only_the_weights_that_are_named_are_fetched(hub):
+    models, asked = hub
+    models["a/b"] = modelscope()
+    with pytest.raises(FileNotFoundError, match="no weights of variant 'fp16' in"):
+        vdm.load("a/b", variant="fp16")
+    wanted, _ = asked["a/b"]
+    names = ["unet/d.fp16.safetensors", "unet/d.fp16-00001-of-00002.safetensors", "vae/config.json"]
+    assert all(any(fnmatch(name, pattern) for pattern in wanted) for name in names)
+    assert not any(fnmatch("unet/d.safetensors", pattern) for pattern in wanted)
 
 
 def test_so_does_a_motion_adapter(hub):
-    hub["someone/image"] = image()
-    hub["someone/motion-adapter"] = animatediff().motion_adapter
+    models, _ = hub
+    models["someone/image"] = image()
+    models["someone/motion-adapter"] = animatediff().motion_adapter
     generate = vdm.load("someone/image", motion="someone/motion-adapter")
     assert generate.parts.system == "AnimateDiff"
 

@@ -106,8 +106,8 @@ def tiny(monkeypatch):
     )
     sizes = Sizes(size, {"widths": (32, 64), "depth": 2}, VISION)
 
-    def read(path, files, profile):
-        return read_svd(path, files, profile, sizes)
+    def read(path, files, profile, how):
+        return read_svd(path, files, profile, sizes, how)
 
     monkeypatch.setattr(sources, "read_svd", read)
 

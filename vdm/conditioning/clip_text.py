@@ -37,8 +37,7 @@ class ClipTextEncoder(nn.Module):
         pad_id: Number of the token that short texts are filled with; the tokenizer's own if None.
 
     Raises:
-        ValueError: If the tokenizer's files are not enough for one, or the settings make no
-            encoder.
+        ValueError: If the tokenizer's files make none, or the settings no encoder.
 
     Source:
         Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
@@ -56,6 +55,12 @@ class ClipTextEncoder(nn.Module):
         self.max_length: int = self.model.config.max_position_embeddings
         self._tokenize = _tokenizer(tokenizer)
         self.pad_id: int = self._tokenize.pad_token_id if pad_id is None else pad_id
+        count = self.model.config.vocab_size
+        if self.pad_id is None or len(self._tokenize) > count or not 0 <= self.pad_id < count:
+            raise ValueError(
+                f"got a tokenizer of {len(self._tokenize)} tokens that fills with {self.pad_id}, "
+                f"expected at most the {count} of vocab_size"
+            )
 
     def forward(self, prompts: Sequence[str]) -> TextStates:
         """Encode texts; ``""`` is the text that says nothing.
@@ -100,7 +105,7 @@ def _tokenizer(files: Mapping[str, str]) -> Any:
             (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
         try:
             return CLIPTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # files of others, of which each goes wrong in its own way
             raise ValueError(f"got tokenizer files {sorted(files)}, which make none") from error
 
 
@@ -109,12 +114,15 @@ def read_tokenizer(folder: Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: If there are none.
+        ValueError: If one is no text.
     """
-    found = {
-        name: (folder / name).read_text(encoding="utf-8")
-        for name in TOKENIZER_FILES
-        if (folder / name).is_file()
-    }
+    found = {}
+    for path in (folder / name for name in TOKENIZER_FILES):
+        if path.is_file():
+            try:
+                found[path.name] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}: not text: {error}") from error
     if not found:
         raise FileNotFoundError(f"no tokenizer in {folder}, expected e.g. {TOKENIZER_FILES[0]}")
     return found

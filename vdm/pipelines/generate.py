@@ -94,7 +94,10 @@ class Generator:
 
     def __repr__(self) -> str:
         count = sum(p.numel() for m in self.parts.modules.values() for p in m.parameters())
-        return f"Generator({self.parts.name!r}, {count / 1e6:.1f} M parameters, {self.device})"
+        about = [f"{count / 1e6:.1f} M parameters", str(self.device)]
+        if self.parts.quantized:
+            about.append(self.parts.quantized)
+        return f"Generator({self.parts.name!r}, {', '.join(about)})"
 
     @property
     def network(self) -> Any:
@@ -316,6 +319,7 @@ class Generator:
         return {
             "model": self.parts.name,
             **asked,
+            **({"quantize": self.parts.quantized} if self.parts.quantized else {}),
             "num_frames": grid.num_frames,
             "fps": grid.fps,
             "height": height,

@@ -15,12 +15,14 @@ from vdm.layers.attention_backends import Backend
 from vdm.models.regions import compile_regions
 from vdm.pipelines.cascade import Cascade, make_stage
 from vdm.pipelines.generate import Generator
+from vdm.pipelines.quantize import quantize as quantize_parts
 from vdm.pipelines.upscale import Upscaler
 from vdm.pretrained import read
 from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
 from vdm.pretrained.certificates import certificate
 from vdm.pretrained.components import parse_dtype
 from vdm.pretrained.diffusers_control import Control
+from vdm.pretrained.loading import Reading
 from vdm.pretrained.lora import Lora
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.sources import locate
@@ -34,6 +36,7 @@ def load(
     motion: str | Path | None = None,
     lora: Lora | None = None,
     control: Control | None = None,
+    variant: str | None = None,
     profile: str = "diffusers",
     offload: str | None = None,
     quantize: str | None = None,
@@ -58,9 +61,13 @@ def load(
             name on the hub; several of them; or ``{source: scale}``.
         control: SparseCtrl, which steers a model with motion modules by given frames: a folder, its
             authors' file, or a name on the hub; or ``{source: scale}``.
+        variant: Which weights of a model in diffusers' layout that has several, e.g. ``fp16``; the
+            plain ones if None.
         profile: Whose numerics, for imported models whose references disagree.
         offload: ``"cpu"`` keeps weights there and moves each part to the device while it works.
-        quantize: A quantised weight format, for imported models.
+        quantize: ``int8`` holds the weights of linear maps in eight bits, ``int8-dynamic`` computes
+            in eight bits too. What it saves and how far the weights are off is said on the error
+            stream, and the format in every clip.
         compile: Compile the network when it is first used.
         attention: Attention kernel: ``auto``, ``plain``, ``sdpa`` or ``flash``.
 
@@ -72,18 +79,20 @@ def load(
         ValueError: If the source is no model, or an argument does not apply to it.
     """
     cards: list[StageCard] = []
+    number = parse_dtype(dtype) or torch.float32
+    how = Reading(variant, number)
     if is_cascade(source):
         name, cards = read_cascade(source)
-        models = _read_stages(locate(source), [card.model for card in cards])
+        models = _read_stages(locate(source), [card.model for card in cards], how)
     else:
-        models = {"": read(source, motion=motion, profile=profile, lora=lora, control=control)}
+        models = {"": read(source, "ema", motion, profile, lora, control, how)}
         name = models[""].name
-    _refuse(name, quantize=quantize)
     if cards:
-        _refuse(name, motion=motion, lora=lora, control=control)
+        _refuse(name, motion=motion, lora=lora, control=control, variant=variant)
     generators = {}
     for place, parts in models.items():
-        number = parse_dtype(dtype) or torch.float32
+        if quantize is not None:
+            print(f"{parts.name}: {quantize_parts(parts, quantize)}", file=sys.stderr)
         kind = Upscaler if isinstance(parts.given, SmallerClip) else Generator
         made = kind(parts, dtype=number, device=device, offload=offload)
         if attention is not None:
@@ -98,12 +107,12 @@ def load(
     return Cascade([make_stage(card, generators[card.model]) for card in cards], name)
 
 
-def _read_stages(folder: Path, places: Sequence[str]) -> dict[str, Parts]:
+def _read_stages(folder: Path, places: Sequence[str], how: Reading) -> dict[str, Parts]:
     """The models of a cascade by folder; an encoder that several have is held once."""
     models: dict[str, Parts] = {}
     shared: dict[tuple[str, str], nn.Module | None] = {}
     for place in dict.fromkeys(places):
-        parts = models[place] = read(folder / place)
+        parts = models[place] = read(folder / place, how=how)
         for name in ("autoencoder", "text_encoder"):
             if digest := parts.hashes.get(name):
                 module = shared.setdefault((name, digest), getattr(parts, name))
@@ -134,8 +143,8 @@ def set_attention(network: nn.Module, backend: str) -> int:
 
 def _refuse(name: str, **arguments: object) -> None:
     """Refuse arguments that would be ignored."""
-    kinds = {"motion": "an image model", "quantize": "an imported model"}
-    kinds |= dict.fromkeys(("lora", "control"), "a model in diffusers' layout")
+    kinds = {"motion": "an image model"}
+    kinds |= dict.fromkeys(("lora", "control", "variant"), "a model in diffusers' layout")
     for argument, value in arguments.items():
         if value is not None:
             raise ValueError(

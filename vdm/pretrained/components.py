@@ -13,11 +13,11 @@ from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.models.unet3d import UNet3D
-from vdm.pretrained.checkpoints import Weights
+from vdm.pretrained.checkpoints import Weights, is_of_a_run, parts_of_checkpoint
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
 from vdm.pretrained.diffusers_dit_config import is_dit
 from vdm.pretrained.diffusers_export import save_pipeline
-from vdm.pretrained.diffusers_files import CONFIG, TensorFiles, read_config
+from vdm.pretrained.diffusers_files import CONFIG, read_config, tensors_in
 from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
@@ -26,47 +26,62 @@ from vdm.pretrained.diffusers_scheduler import (
     rules_of,
 )
 from vdm.pretrained.layout import CARD, read_folder, write_folder
-from vdm.pretrained.loading import read_pickled
-from vdm.pretrained.original_network import load_original_network
+from vdm.pretrained.loading import Reading, read_pickled
+from vdm.pretrained.original_network import build_network, load_original_network, network_in
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
+from vdm.pretrained.tensor_files import TensorFiles
 from vdm.utils.config import describe
 
 
-def load_network(folder: str | Path) -> nn.Module:
+def load_network(
+    folder: str | Path, *, variant: str | None = None, dtype: str | torch.dtype | None = None
+) -> nn.Module:
     """The denoising network of a model, in eval mode.
 
     Args:
         folder: A model, a component folder of diffusers, or the single file of a network's authors.
+        variant: Which weights of a folder of diffusers, e.g. ``fp16``.
+        dtype: Convert weights to this type as they are read; as they are stored if None.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If the model has none, or a key is missing, surplus or of another shape.
     """
-    path = locate(folder)
+    path, how = locate(folder), Reading(variant, parse_dtype(dtype))
     if (path / CONFIG).is_file():
-        return load_dit(path) if is_dit(read_config(path)) else load_unet(path)
-    if path.suffix in (".pt", ".pth", ".bin") or (path.suffix and _is_foreign(path)):
-        return load_original_network(path)
-    return _part(folder, "network")
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether a file is none of ours."""
+        return (load_dit if is_dit(read_config(path)) else load_unet)(path, how=how)
+    if path.suffix in (".pt", ".pth", ".bin"):
+        return load_original_network(path, how=how)
     if path.suffix == ".safetensors" and path.is_file():
-        return not any(key.startswith(("ema.", "raw.")) for key in TensorFiles([path]))
-    return path.suffix == ".ckpt" and path.is_file() and "vdm" not in read_pickled(path)
+        files = TensorFiles([path])
+        if not any(key.startswith(("ema.", "raw.")) for key in files):
+            return build_network(*network_in(files, path), path, how=how)
+    if path.suffix == ".ckpt" and path.is_file():
+        data = read_pickled(path)
+        if not is_of_a_run(data):
+            return build_network(*network_in(tensors_in(data), path), path, how=how)
+        return _present(parts_of_checkpoint(data, path, "ema", how), "network", folder)
+    return _part(folder, "network", how)
 
 
-def load_autoencoder(folder: str | Path) -> nn.Module:
+def load_autoencoder(
+    folder: str | Path, *, variant: str | None = None, dtype: str | torch.dtype | None = None
+) -> nn.Module:
     """The autoencoder of a model, or of a component folder of diffusers, in eval mode.
 
+    Args:
+        folder: A model, or a component folder of diffusers.
+        variant: Which weights of a folder of diffusers, e.g. ``fp16``.
+        dtype: Convert weights to this type as they are read; as they are stored if None.
+
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If the model has none, or a key is missing, surplus or of another shape.
     """
-    path = locate(folder)
-    return load_vae(path) if (path / CONFIG).is_file() else _part(folder, "autoencoder")
+    path, how = locate(folder), Reading(variant, parse_dtype(dtype))
+    is_component = (path / CONFIG).is_file()
+    return load_vae(path, how) if is_component else _part(folder, "autoencoder", how)
 
 
 def load_schedule(folder: str | Path) -> SamplingRules:
@@ -82,7 +97,7 @@ def load_schedule(folder: str | Path) -> SamplingRules:
     path = locate(folder)
     if (path / SCHEDULER_CONFIG).is_file():
         return rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
-    parts = _read(folder, ())
+    parts = _read(folder, (), Reading(is_plan=True))
     if parts.schedule is None:
         raise ValueError(f"{folder}: the model has no schedule")
     return rules_of(parts)
@@ -137,6 +152,9 @@ def convert(
     dtype: str | torch.dtype | None = None,
     weights: Weights = "ema",
     autoencoder: str | Path | None = None,
+    *,
+    motion: str | Path | None = None,
+    variant: str | None = None,
 ) -> Path:
     """Rewrite a stored model in another layout or number format.
 
@@ -148,6 +166,8 @@ def convert(
         weights: Which weights of a training run.
         autoencoder: Model whose autoencoder replaces that of the source; it must make the same
             latents, as one does whose decoder alone was trained on.
+        motion: A motion adapter, for an image model.
+        variant: Which weights of a folder of diffusers, e.g. ``fp16``.
 
     Returns:
         The destination.
@@ -159,7 +179,7 @@ def convert(
     destination = Path(destination)
     if (destination / CARD).exists():
         raise ValueError(f"{destination} already holds a model; expected a new folder")
-    parts = read(source, weights)
+    parts = read(source, weights, motion, how=Reading(variant))
     if autoencoder is not None:
         other = read(autoencoder, weights).autoencoder
         if not _same_latents(parts.autoencoder, other):
@@ -199,19 +219,23 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     return found
 
 
-def _part(source: str | Path, name: str) -> nn.Module:
-    part = getattr(_read(source, (name,)), name)
+def _part(source: str | Path, name: str, how: Reading) -> nn.Module:
+    return _present(_read(source, (name,), how), name, source)
+
+
+def _present(parts: Parts, name: str, source: str | Path) -> nn.Module:
+    part = getattr(parts, name)
     if part is None:
         raise ValueError(f"{source}: the model has no {name}")
     return part
 
 
-def _read(source: str | Path, modules: tuple[str, ...]) -> Parts:
+def _read(source: str | Path, modules: tuple[str, ...], how: Reading) -> Parts:
     """A model with no other modules than these, where the layout allows to read them alone."""
     path = locate(source)
     if (path / CARD).is_file():
-        return read_folder(path, only=(*modules, *RULES))
-    return read(path)
+        return read_folder(path, (*modules, *RULES), how)
+    return read(path, how=how)
 
 
 def _role(module: nn.Module) -> str:

@@ -20,8 +20,9 @@ from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
 from vdm.pretrained.diffusers_files import CONFIG, open_weights, read_config
 from vdm.pretrained.diffusers_folder import save_component
+from vdm.pretrained.diffusers_settings import reading_settings
 from vdm.pretrained.keymap import Entry, ForeignWeights
-from vdm.pretrained.loading import fill
+from vdm.pretrained.loading import Reading, fill
 
 COGVIDEOX = [
     (r"patch_embed", "patch_embed.proj"),
@@ -76,23 +77,29 @@ IN_BLOCK = [
 ]
 
 
-def load_dit(folder: str | Path, variant: str | None = None) -> nn.Module:
-    """A transformer from a component folder, in eval mode; its weights are as stored.
+def load_dit(
+    folder: str | Path,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> nn.Module:
+    """A transformer from a component folder, in eval mode.
 
     Args:
         folder: Holds ``config.json`` and the weights.
-        variant: Which weights, e.g. ``fp16``.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a setting, a key, a shape or a value is not as it has to be.
     """
     folder = Path(folder)
-    with torch.device("meta"):
-        network = dit_from_config(read_config(folder), str(folder / CONFIG))
+    config, said = read_config(folder), str(folder / CONFIG)
+    with torch.device("meta"), reading_settings(said):
+        network = dit_from_config(config, said)
+    if how.is_plan:
+        return network.eval()
     where = str(folder)
-    read = ForeignWeights(open_weights(folder, variant), dit_entries(network), where=where)
-    fill(network, read, where)
+    read = ForeignWeights(open_weights(folder, how.variant), dit_entries(network), where=where)
+    fill(network, read, where, how.dtype)
     return network
 
 

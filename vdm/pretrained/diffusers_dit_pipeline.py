@@ -25,6 +25,7 @@ from vdm.pretrained.diffusers_scheduler import (
     rules_from_config,
     rules_of,
 )
+from vdm.pretrained.loading import Reading
 from vdm.pretrained.parts import Defaults, Envelope, Parts
 from vdm.pretrained.t5_folder import load_t5_text, save_t5_text
 
@@ -66,11 +67,15 @@ class _Kind:
     reads_picture: bool = False
 
 
-def read_dit_pipeline(folder: Path) -> Parts:
+def read_dit_pipeline(
+    folder: Path,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> Parts:
     """A model from its folder.
 
     Args:
         folder: Holds ``model_index.json``.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -86,10 +91,10 @@ def read_dit_pipeline(folder: Path) -> Parts:
     rules = rules_from_config(
         read_config(scheduler, SCHEDULER_CONFIG), str(scheduler / SCHEDULER_CONFIG)
     )
-    network, autoencoder = load_dit(folder / "transformer"), load_vae(folder / "vae")
+    network, autoencoder = load_dit(folder / "transformer", how), load_vae(folder / "vae", how)
     settings = read_config(folder / "transformer", CONFIG)
     kind = _kind_of(network, settings)
-    words = load_t5_text(folder / "text_encoder", folder / "tokenizer", *kind.words)
+    words = load_t5_text(folder / "text_encoder", folder / "tokenizer", *kind.words, how=how)
     defaults = replace(
         _sized(kind, settings, autoencoder.strides[1]),
         sampler=rules.sampler,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ from vdm.pretrained.diffusers_scheduler import (
     config_from_rules,
     rules_of,
 )
-from vdm.pretrained.layout import cast_weight
-from vdm.pretrained.loading import read_safetensors, write_safetensors
+from vdm.pretrained.loading import cast_weight, read_safetensors, write_safetensors
 from vdm.pretrained.parts import Parts
 
 PIPELINES = {
@@ -32,6 +32,7 @@ PIPELINES = {
     "UNet2DConditionModel": IMAGE,
     "UNetSpatioTemporalConditionModel": SVD,
 }
+TOKENIZER_CONFIG = "tokenizer_config.json"
 FEATURES = {
     "do_center_crop": False,
     "do_convert_rgb": True,
@@ -129,16 +130,34 @@ def _save_words(
 ) -> dict[str, list[str]]:
     if not isinstance(encoder, ClipTextEncoder):
         raise ValueError(f"got a {type(encoder).__name__}, expected CLIP's text transformer")
-    arguments: Any = encoder._init_args
-    if arguments["pad_id"] is not None:
-        raise ValueError(
-            f"got pad_id={encoder.pad_id}, which no tokenizer there has; expected layout='vdm'"
-        )
+    files = _tokenizer_files(encoder)
     (folder / "tokenizer").mkdir(exist_ok=True)
-    for name, text in arguments["tokenizer"].items():
+    for name, text in files.items():
         (folder / "tokenizer" / name).write_text(text, encoding="utf-8")
     saved = _save_transformer(encoder, "CLIPTextModel", folder / "text_encoder", dtype)
     return {"text_encoder": saved, "tokenizer": ["transformers", "CLIPTokenizer"]}
+
+
+def _tokenizer_files(encoder: ClipTextEncoder) -> dict[str, str]:
+    """Files of a tokenizer that fills short texts as the encoder does."""
+    arguments: Any = encoder._init_args
+    files = dict(arguments["tokenizer"])
+    if (pad_id := arguments["pad_id"]) is None:
+        return files
+    tokens = {number: token for token, number in json.loads(files.get("vocab.json", "{}")).items()}
+    token = tokens.get(pad_id, "a")
+    # There a token that fills is cut out of every text, which words cannot do without.
+    is_word = any(letter.isalnum() for letter in token)
+    if is_word or not set(files) <= {"vocab.json", "merges.txt", TOKENIZER_CONFIG}:
+        raise ValueError(
+            f"got pad_id={pad_id}, which no tokenizer there has; expected layout='vdm'"
+        )
+    warnings.warn(
+        f"in diffusers {token!r} fills short texts, and says nothing where it stands in a prompt",
+        stacklevel=2,
+    )
+    config = json.loads(files.get(TOKENIZER_CONFIG, "{}")) | {"pad_token": token}
+    return files | {TOKENIZER_CONFIG: json.dumps(config)}
 
 
 def _save_image_encoder(

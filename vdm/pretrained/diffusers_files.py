@@ -7,53 +7,18 @@ or torch's own format, of which nothing is run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vdm.pretrained.loading import read_pickled, what_is_wrong
+from vdm.pretrained.loading import read_pickled
+from vdm.pretrained.tensor_files import TensorFiles
 
 CONFIG = "config.json"
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """How weight files are called: those of diffusers, of transformers, and older ones."""
-
-
-class TensorFiles(Mapping[str, Tensor]):
-    """The tensors of some safetensors files, mapped into memory and read when they are asked for.
-
-    Args:
-        paths: The files; no key may be in two of them.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If one is truncated or of another format, or a key comes twice.
-    """
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._place: dict[str, Any] = {}
-        for path in paths:
-            if not path.is_file():
-                raise FileNotFoundError(f"no file {path}")
-            try:
-                opened = safe_open(path, framework="pt")
-            except SafetensorError as error:
-                raise ValueError(f"{path}: {what_is_wrong(path)} ({error})") from error
-            keys = list(opened.keys())
-            if twice := sorted(self._place.keys() & set(keys)):
-                raise ValueError(f"{path}: holds {twice[0]}, as another file does")
-            self._place |= dict.fromkeys(keys, opened)
-
-    def __getitem__(self, key: str) -> Tensor:
-        return self._place[key].get_tensor(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._place)
-
-    def __len__(self) -> int:
-        return len(self._place)
 
 
 def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
@@ -128,11 +93,23 @@ def _open_shards(index: Path) -> Mapping[str, Tensor]:
     places = read_config(index.parent, index.name).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{index}: has no weight_map")
+    if odd := [name for name in places.values() if not isinstance(name, str)]:
+        raise ValueError(f"{index}: got {odd[0]!r} in weight_map, expected names of files")
     names = sorted({Path(name).name for name in places.values()})
     found = TensorFiles([index.parent / name for name in names])
     if odd := sorted(set(found) ^ set(places)):
         raise ValueError(f"{index}: {odd[0]} is in the index or in a shard, but not in both")
     return found
+
+
+def open_state(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a single file, in either format.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, holds other objects, or no tensors.
+    """
+    return TensorFiles([path]) if path.suffix == ".safetensors" else read_state(path)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

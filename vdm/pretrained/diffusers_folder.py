@@ -23,14 +23,8 @@ from vdm.pretrained.diffusers_causal_vae import (
     causal_vae_from_config,
     config_from_causal_vae,
 )
-from vdm.pretrained.diffusers_files import (
-    CONFIG,
-    STEMS,
-    TensorFiles,
-    open_weights,
-    read_config,
-    read_state,
-)
+from vdm.pretrained.diffusers_files import CONFIG, STEMS, open_state, open_weights, read_config
+from vdm.pretrained.diffusers_settings import reading_settings
 from vdm.pretrained.diffusers_unet import entries, tables
 from vdm.pretrained.diffusers_unet_config import config_from_unet, unet_from_config
 from vdm.pretrained.diffusers_vae import (
@@ -40,10 +34,10 @@ from vdm.pretrained.diffusers_vae import (
     vae_from_config,
 )
 from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
-from vdm.pretrained.layout import cast_weight
-from vdm.pretrained.loading import fill, write_safetensors
+from vdm.pretrained.loading import Reading, cast_weight, fill, write_safetensors
 from vdm.pretrained.lora import LoraFile, Merged
 from vdm.pretrained.original_motion import read_motion
+from vdm.pretrained.tensor_files import Renamed
 
 WEIGHTS = f"{STEMS[0]}.safetensors"
 VERSION = "0.42.1"
@@ -53,36 +47,37 @@ VERSION = "0.42.1"
 def load_unet(
     folder: str | Path,
     motion: str | Path | None = None,
-    variant: str | None = None,
     profile: str = "diffusers",
     lora: Sequence[LoraFile] = (),
+    how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> UNet3D:
-    """A U-Net from a component folder, in eval mode; its weights are those of the files, as stored.
+    """A U-Net from a component folder, in eval mode; its weights are those of the files.
 
     Args:
         folder: Holds ``config.json`` and the weights.
         motion: Likewise a motion adapter, for an image model; or its authors' file.
-        variant: Which weights, e.g. ``fp16``.
         profile: Whose numerics, where references disagree.
         lora: Low-rank changes, of which those of the U-Net are added.
+        how: How weights are read; of a motion adapter, its only files.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a setting, a key, a shape or a value is not as it has to be.
     """
     folder = Path(folder)
-    adapter, modules = (None, None) if motion is None else _open_motion(Path(motion))
-    with torch.device("meta"):
-        network, family = unet_from_config(
-            read_config(folder), str(folder / CONFIG), adapter, profile
-        )
-    weights: Mapping[str, Tensor] = open_weights(folder, variant)
+    adapter, modules = (None, None) if motion is None else _open_motion(Path(motion), how)
+    config, said = read_config(folder), str(folder / CONFIG)
+    with torch.device("meta"), reading_settings(said):
+        network, family = unet_from_config(config, said, adapter, profile)
+    if how.is_plan:
+        return network.eval()
+    weights: Mapping[str, Tensor] = open_weights(folder, how.variant)
     if modules is not None:
         weights = ChainMap(_with_picture(dict(modules), weights), weights)  # type: ignore[arg-type]
     weights = Merged(weights, lora, "unet") if lora else weights
     where = str(folder)
     read = ForeignWeights(weights, entries(network, family), tables(weights), where)
-    fill(network, read, where)
+    fill(network, read, where, how.dtype)
     return network
 
 
@@ -100,12 +95,11 @@ def _with_picture(motion: dict[str, Tensor], image: Mapping[str, Tensor]) -> dic
     return motion
 
 
-def _open_motion(path: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+def _open_motion(path: Path, how: Reading) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     """Settings and weights of a motion adapter."""
     if path.is_dir():
-        return read_config(path), open_weights(path)
-    is_safe = path.suffix == ".safetensors"
-    return read_motion(TensorFiles([path]) if is_safe else read_state(path), str(path))
+        return read_config(path), {} if how.is_plan else open_weights(path)
+    return read_motion(open_state(path), str(path))
 
 
 def save_unet(
@@ -133,28 +127,34 @@ def save_unet(
     return save_component(network, config, entries(network, family), Path(folder), dtype)
 
 
-def load_vae(folder: str | Path, variant: str | None = None) -> ImageVAE | CausalVAE:
-    """A VAE from a component folder, in eval mode; its weights are as stored.
+def load_vae(
+    folder: str | Path,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> ImageVAE | CausalVAE:
+    """A VAE from a component folder, in eval mode.
 
     Args:
         folder: Holds ``config.json`` and the weights.
-        variant: Which weights, e.g. ``fp16``.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a setting, a key, a shape or a value is not as it has to be.
     """
     folder = Path(folder)
-    config, found, where = read_config(folder), open_weights(folder, variant), str(folder)
-    if config.get("_class_name") in FAMILIES:
-        with torch.device("meta"):
-            causal = causal_vae_from_config(config, str(folder / CONFIG))
-        fill(causal, ForeignWeights(found, causal_vae_entries(causal), where=where), where)
-        return causal
-    with torch.device("meta"):
-        vae = vae_from_config(config, str(folder / CONFIG))
-    weights = {name: found[key] for key, name in modern_names(found).items()}
-    fill(vae, ForeignWeights(weights, vae_entries(vae), where=where), where)
+    config, said, where = read_config(folder), str(folder / CONFIG), str(folder)
+    is_causal = config.get("_class_name") in FAMILIES
+    with torch.device("meta"), reading_settings(said):
+        vae = (causal_vae_from_config if is_causal else vae_from_config)(config, said)
+    if how.is_plan:
+        return vae.eval()
+    found = open_weights(folder, how.variant)
+    if isinstance(vae, ImageVAE):
+        weights = Renamed(found, {name: key for key, name in modern_names(found).items()})
+        read = ForeignWeights(weights, vae_entries(vae), where=where)
+    else:
+        read = ForeignWeights(found, causal_vae_entries(vae), where=where)
+    fill(vae, read, where, how.dtype)
     return vae
 
 
@@ -181,7 +181,10 @@ def save_vae(
 
 
 def load_clip_text(
-    folder: str | Path, tokenizer: str | Path, lora: Sequence[LoraFile] = ()
+    folder: str | Path,
+    tokenizer: str | Path,
+    lora: Sequence[LoraFile] = (),
+    how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> ClipTextEncoder:
     """CLIP's text transformer from a component folder, and its tokenizer from another.
 
@@ -189,6 +192,7 @@ def load_clip_text(
         folder: Holds ``config.json`` and the weights.
         tokenizer: Holds the tokenizer's files.
         lora: Low-rank changes, of which those of the text encoder are added.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -200,19 +204,25 @@ def load_clip_text(
     if kind not in ("clip_text_model", "clip"):
         raise ValueError(f"{folder / CONFIG}: got model_type={kind!r}, expected 'clip_text_model'")
     words = read_tokenizer(Path(tokenizer))
-    with torch.device("meta"):
+    with torch.device("meta"), reading_settings(f"{folder / CONFIG}, {tokenizer}"):
         encoder = ClipTextEncoder(config, words)
-    _fill_clip_text(encoder, folder, lora, "text_encoder")
-    return encoder
+    _fill_clip_text(encoder, folder, lora, "text_encoder", how)
+    return encoder.eval()
 
 
-def load_clip_pair(folder: Path, is_silent: bool, lora: Sequence[LoraFile] = ()) -> ClipPairEncoder:
+def load_clip_pair(
+    folder: Path,
+    is_silent: bool,
+    lora: Sequence[LoraFile] = (),
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> ClipPairEncoder:
     """The two text transformers of a model, with their tokenizers.
 
     Args:
         folder: Holds ``text_encoder``, ``text_encoder_2``, ``tokenizer`` and ``tokenizer_2``.
         is_silent: Whether zeros stand for what guidance leads away from, where nothing is said.
         lora: Low-rank changes, of which those of the text encoders are added.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -221,34 +231,40 @@ def load_clip_pair(folder: Path, is_silent: bool, lora: Sequence[LoraFile] = ())
     places = ("text_encoder", "text_encoder_2")
     configs = [read_config(folder / name) for name in places]
     words = [read_tokenizer(folder / name.replace("text_encoder", "tokenizer")) for name in places]
-    with torch.device("meta"):
+    with torch.device("meta"), reading_settings(str(folder)):
         pair = ClipPairEncoder(configs[0], words[0], configs[1], words[1], is_silent)
     for name, encoder in zip(places, (pair.first, pair.second), strict=True):
-        _fill_clip_text(encoder, folder / name, lora, name)
+        _fill_clip_text(encoder, folder / name, lora, name, how)
     return pair.eval()
 
 
 def _fill_clip_text(
-    encoder: ClipTextEncoder, folder: Path, lora: Sequence[LoraFile], part: str
+    encoder: ClipTextEncoder, folder: Path, lora: Sequence[LoraFile], part: str, how: Reading
 ) -> None:
     """The weights of a text transformer, with or without a projection."""
+    if how.is_plan:
+        return
     prefix, where = "text_model.", str(folder)  # left out by transformers 5, projection or not
 
     def long(key: str) -> str:
         return key if key.startswith((prefix, "text_projection")) else prefix + key
 
-    found = {long(key): value for key, value in open_weights(folder).items()}
-    found = dict(Merged(found, lora, part))
+    weights = open_weights(folder, how.variant)
+    found = Merged(Renamed(weights, {long(key): key for key in weights}), lora, part)
     places = [Entry(long(key.removeprefix("model.")), (key,)) for key in encoder.state_dict()]
-    fill(encoder, ForeignWeights(found, places, [f"{prefix}embeddings.position_ids"], where), where)
+    tables = [f"{prefix}embeddings.position_ids"]
+    fill(encoder, ForeignWeights(found, places, tables, where), where, how.dtype)
 
 
-def load_clip_image(folder: str | Path, variant: str | None = None) -> ClipImageEncoder:
+def load_clip_image(
+    folder: str | Path,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> ClipImageEncoder:
     """CLIP's image transformer from a component folder.
 
     Args:
         folder: Holds ``config.json`` and the weights.
-        variant: Which weights, e.g. ``fp16``.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -261,12 +277,14 @@ def load_clip_image(folder: str | Path, variant: str | None = None) -> ClipImage
         raise ValueError(
             f"{folder / CONFIG}: got model_type={kind!r}, expected 'clip_vision_model'"
         )
-    with torch.device("meta"):
+    with torch.device("meta"), reading_settings(str(folder / CONFIG)):
         encoder = ClipImageEncoder(config)
-    found, where = open_weights(folder, variant), str(folder)
+    if how.is_plan:
+        return encoder.eval()
+    found, where = open_weights(folder, how.variant), str(folder)
     places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
     tables = ["vision_model.embeddings.position_ids"]
-    fill(encoder, ForeignWeights(found, places, tables, where), where)
+    fill(encoder, ForeignWeights(found, places, tables, where), where, how.dtype)
     return encoder
 
 

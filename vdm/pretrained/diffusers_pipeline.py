@@ -23,6 +23,7 @@ from vdm.pretrained.diffusers_folder import (
 )
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
 from vdm.pretrained.hub import fetch, is_hub_id
+from vdm.pretrained.loading import Reading
 from vdm.pretrained.lora import Lora, read_loras
 from vdm.pretrained.parts import Defaults, Envelope, Parts
 
@@ -98,6 +99,7 @@ def read_pipeline(
     profile: str = "diffusers",
     lora: Lora | None = None,
     control: Control | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Parts:
     """A model from its folder.
 
@@ -108,6 +110,7 @@ def read_pipeline(
         profile: Whose numerics, where references disagree.
         lora: Low-rank changes of the network and the text encoder.
         control: SparseCtrl, for a network with motion modules.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -119,7 +122,7 @@ def read_pipeline(
         for argument, value in {"lora": lora, "control": control}.items():
             if value is not None:
                 raise ValueError(f"got {argument} for {kind}, expected a model with a U-Net")
-        return read_dit_pipeline(folder)
+        return read_dit_pipeline(folder, how)
     if kind not in KINDS:
         known = ", ".join((*KINDS, *DIT_PIPELINES))
         raise ValueError(f"{where}: got class {kind}, expected one of {known}")
@@ -135,10 +138,10 @@ def read_pipeline(
     if kind == ANIMATEDIFF and rules.sampler == "latent_consistency":
         kind = ANIMATELCM
     if motion is not None and is_hub_id(motion):
-        motion = fetch(str(motion))
+        motion = fetch(str(motion), replace(how, variant=None))
     loras = read_loras(lora)
-    network = load_unet(folder / "unet", motion, profile=profile, lora=loras)
-    autoencoder = load_vae(folder / "vae")
+    network = load_unet(folder / "unet", motion, profile, loras, how)
+    autoencoder = load_vae(folder / "vae", how)
     settings = read_config(folder / "unet", CONFIG)
     modules: dict[str, nn.Module] = {"network": network, "autoencoder": autoencoder}
     given: Any = Likeness() if network.frame_conditioning is True else None
@@ -153,16 +156,17 @@ def read_pipeline(
         modules["network"], given = steer(network, control)
     for one in loras:
         one.check(needed)
+    sides = _sides(settings, folder / "unet" / CONFIG)
     if kind == SVD:
-        modules["image_encoder"] = load_clip_image(folder / "image_encoder")
-        given, more = Picture(), {"num_frames": settings.get("num_frames", 25)}
+        modules["image_encoder"] = load_clip_image(folder / "image_encoder", how)
+        given, more = Picture(), {"num_frames": _count(settings, folder / "unet" / CONFIG)}
     elif kind in (IMAGE_XL, ANIMATEDIFF_XL):
         is_silent = bool(index.get("force_zeros_for_empty_prompt", True))
-        modules["text_encoder"] = load_clip_pair(folder, is_silent, loras)
+        modules["text_encoder"] = load_clip_pair(folder, is_silent, loras, how)
     else:
         words = folder / "tokenizer"
-        modules["text_encoder"] = load_clip_text(folder / "text_encoder", words, loras)
-    published = _sized(DEFAULTS[kind], settings.get("sample_size"), autoencoder.strides[1])
+        modules["text_encoder"] = load_clip_text(folder / "text_encoder", words, loras, how)
+    published = _sized(DEFAULTS[kind], sides, autoencoder.strides[1])
     name, system = folder.resolve().name, SYSTEMS.get(kind, "")
     return complete(name, modules, rules, published, given=given, system=system, **more)
 
@@ -233,11 +237,30 @@ def complete(
     return parts
 
 
-def _sized(published: Defaults, size: int | list[int] | None, side: int) -> Defaults:
+def _sides(settings: Mapping[str, Any], where: Path) -> tuple[int, int] | None:
+    """Height and width of the latents that the network was trained on, if they are told."""
+    said = settings.get("sample_size")
+    if said is None:
+        return None
+    sides = said if isinstance(said, list) else [said, said]
+    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
+        raise ValueError(f"{where}: got sample_size={said!r}, expected one whole number or two")
+    return sides[0], sides[1]
+
+
+def _count(settings: Mapping[str, Any], where: Path) -> int:
+    """Frames that the network was trained on."""
+    said = settings.get("num_frames", 25)
+    if type(said) is not int or said < 1:
+        raise ValueError(f"{where}: got num_frames={said!r}, expected a whole number from 1")
+    return said
+
+
+def _sized(published: Defaults, sides: tuple[int, int] | None, side: int) -> Defaults:
     """Published settings, in the size that the network was trained on if that is told."""
-    if size is None:
+    if sides is None:
         return published
-    height, width = size if isinstance(size, list) else (size, size)
+    height, width = sides
     return replace(published, height=height * side, width=width * side)
 
 

@@ -11,7 +11,7 @@ from vdm.diffusion.preconditioning import DiscreteTimesteps, Preconditioning, SV
 from vdm.diffusion.schedules import EDM, NoiseSchedule
 from vdm.diffusion.shifted_schedules import SNRShifted, ZeroTerminalSNR
 from vdm.diffusion.targets import X0, Eps, Target, V
-from vdm.pretrained.diffusers_settings import ForeignConfig
+from vdm.pretrained.diffusers_settings import ForeignConfig, reading_settings
 from vdm.pretrained.parts import Parts
 
 SCHEDULER_CONFIG = "scheduler_config.json"
@@ -82,7 +82,8 @@ def rules_from_config(data: Mapping[str, Any], where: str = SCHEDULER_CONFIG) ->
     config = ForeignConfig(data, where)
     if kind != "PNDMScheduler":
         config.take("skip_prk_steps", None)  # of a scheduler that the file was once written for
-    rules = BUILDERS[kind](config)
+    with reading_settings(where):
+        rules = BUILDERS[kind](config)
     config.close()
     return rules
 

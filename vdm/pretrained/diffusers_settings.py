@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+
+@contextmanager
+def reading_settings(where: str) -> Iterator[None]:
+    """While settings of others become objects: whatever goes wrong names their file.
+
+    Args:
+        where: The file, for messages.
+
+    Raises:
+        ValueError: In place of what goes wrong.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        said = str(error)
+        if said.startswith(where):
+            raise
+        raise ValueError(f"{where}: {said or type(error).__name__}") from error
 
 
 class ForeignConfig:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from vdm.pretrained.loading import Reading
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-PATTERNS = ("*.json", "*.txt", "*.safetensors", "*.model")
-"""Files that are read; weights in other formats stay where they are."""
+SETTINGS = ("*.json", "*.txt", "*.model")
+"""Files that are read beside weights, of which those in other formats stay where they are."""
 
 
 def is_hub_id(source: str | Path) -> bool:
@@ -16,13 +19,19 @@ def is_hub_id(source: str | Path) -> bool:
     return bool(HUB_ID.fullmatch(str(source))) and not Path(*owner).exists()
 
 
-def fetch(source: str) -> Path:
+def fetch(
+    source: str,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+    more: Iterable[str] = (),
+) -> Path:
     """The folder of a published model, taken from the hub unless it is in the local cache already.
 
-    Of files that come in several precisions too, the plain ones are taken.
+    Of files that come in several precisions too, the plain ones are taken unless others are named.
 
     Args:
         source: ``owner/name``.
+        how: How weights are read; those that are not, stay where they are.
+        more: Further files.
 
     Raises:
         FileNotFoundError: If the hub has no such model, or cannot be reached and the cache does not
@@ -37,9 +46,15 @@ def fetch(source: str) -> Path:
         ) from error
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    variants = ["*.fp16.*", "*.non_ema.*"]
+    wanted, unwanted = [*SETTINGS, "*.safetensors"], ["*.fp16.*", "*.fp16-*", "*.non_ema.*"]
+    if how.variant is not None:
+        weights = (f"*.{how.variant}{behind}.safetensors" for behind in ("", "-*"))
+        wanted, unwanted = [*SETTINGS, *weights], []
+    if how.is_plan:
+        wanted = list(SETTINGS)
+    wanted += more
     try:
-        folder = snapshot_download(source, allow_patterns=list(PATTERNS), ignore_patterns=variants)
+        folder = snapshot_download(source, allow_patterns=wanted, ignore_patterns=unwanted)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(

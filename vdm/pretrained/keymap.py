@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vdm.pretrained.loading import name_some
+from vdm.pretrained.tensor_files import LateTensors, name_of, release
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Entry:
     columns: tuple[int, ...] = ()
 
 
-class ForeignWeights(Mapping[str, Tensor]):
+class ForeignWeights(LateTensors):
     """Weights under our names, read from a foreign mapping one by one as they are asked for.
 
     Args:
@@ -114,6 +115,14 @@ class ForeignWeights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._place)
+
+    def name_of(self, key: str) -> str:
+        """What the file calls the tensor that holds a weight."""
+        return name_of(self.theirs, self._place[key][0].theirs)
+
+    def release(self) -> None:
+        """Let go of their files."""
+        release(self.theirs)
 
 
 def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str, Tensor]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from vdm.pretrained.loading import fill, read_safetensors, write_safetensors
+from vdm.pretrained.loading import Reading, cast_weight, check_sha256, fill, write_safetensors
 from vdm.pretrained.parts import MODULES, Parts, parts_from
+from vdm.pretrained.tensor_files import TensorFiles
 
 FORMAT = "vdm/1"
 CARD = "vdm.json"
@@ -56,12 +57,17 @@ def check_card(data: Any, where: str) -> dict[str, Any]:
     return data
 
 
-def read_folder(folder: Path, only: tuple[str, ...] | None = None) -> Parts:
+def read_folder(
+    folder: Path,
+    only: tuple[str, ...] | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> Parts:
     """A model from a ``vdm`` folder.
 
     Args:
         folder: Holds ``vdm.json`` and one safetensors file per part.
         only: Read just these parts; all if None.
+        how: How weights are read; in full precision where nothing is said.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -70,15 +76,19 @@ def read_folder(folder: Path, only: tuple[str, ...] | None = None) -> Parts:
     card, where = read_card(folder), str(folder / CARD)
     if only is not None:
         card["parts"] = {name: part for name, part in card.get("parts", {}).items() if name in only}
-    parts = parts_from(card, where)
+    parts = parts_from(card, where, on_meta=True)
     weights = card.get("weights", {})
+    if how.is_plan:
+        return parts
     for name, module in parts.modules.items():
         if name not in weights:
             raise ValueError(f"{where}: no weights for {name}")
         entry = weights[name]
         path = weights_file(folder, entry)
-        state, _ = read_safetensors(path, sha256=entry.get("sha256"))
-        fill(module, state, str(path))
+        files = TensorFiles([path])
+        if "sha256" in entry:
+            check_sha256(path, entry["sha256"])
+        fill(module, files, str(path), how.dtype or torch.float32)
         parts.hashes[name] = entry.get("sha256", "")
     return parts
 
@@ -157,20 +167,3 @@ def _write_card(card: dict[str, Any], folder: Path) -> Path:
     temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     temporary.replace(folder / CARD)
     return folder
-
-
-def cast_weight(value: torch.Tensor, dtype: torch.dtype | None, key: str) -> torch.Tensor:
-    """A weight in another floating-point type; as it is if None.
-
-    Raises:
-        ValueError: If it does not fit.
-    """
-    if dtype is None or not value.is_floating_point():
-        return value
-    cast = value.to(dtype)
-    if not torch.isfinite(cast).all():
-        raise ValueError(
-            f"{key} does not fit into {str(dtype).removeprefix('torch.')}: "
-            f"largest {value.abs().max():g}"
-        )
-    return cast

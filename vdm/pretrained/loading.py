@@ -5,17 +5,39 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import tempfile
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vdm.layers.frames import FrameConv
+from vdm.pretrained.tensor_files import TensorFiles, name_of, release, what_is_wrong
+
+RELEASED_AFTER = 16 * 2**20
+"""Bytes that are converted before the file that they were read from is let go of."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the weights of a model are read.
+
+    Args:
+        variant: Which files, where there are several, e.g. ``fp16``; the plain ones if None.
+        dtype: Convert floating-point weights to this type, one by one as they are read; as they
+            are stored if None.
+        is_plan: Read no weights: modules stay on the meta device, where tensors have shapes alone.
+    """
+
+    variant: str | None = None
+    dtype: torch.dtype | None = None
+    is_plan: bool = False
 
 
 def sha256_of(path: Path) -> str:
@@ -24,35 +46,27 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_safetensors(
-    path: Path, sha256: str | None = None
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file.
-
-    Args:
-        path: The file.
-        sha256: What its bytes must hash to, if known.
-
-    Returns:
-        Tensors by key, and the file's metadata.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is truncated, of another format, or has another checksum.
+        ValueError: If it is truncated or of another format.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path}: {what_is_wrong(path)} ({error})") from error
-    if sha256 is not None and (found := sha256_of(path)) != sha256:
+    files = TensorFiles([path])
+    return dict(files), files.metadata
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Refuse a file whose bytes do not hash to what is expected.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if (found := sha256_of(path)) != expected:
         raise ValueError(
-            f"{path}: got sha256 {found[:16]}..., expected {sha256[:16]}...: the file was changed"
+            f"{path}: got sha256 {found[:16]}..., expected {expected[:16]}...: the file was changed"
         )
-    return tensors, metadata
 
 
 def write_safetensors(
@@ -79,6 +93,8 @@ def write_safetensors(
 def read_pickled(path: Path) -> Any:
     """A torch file, admitting tensors and plain containers only: nothing in it is run.
 
+    Tensors stay in the file until they are used, unless it is of torch's early days.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is truncated, holds other objects, or is no torch file.
@@ -86,16 +102,21 @@ def read_pickled(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        is_mapped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL:? (\S+)", str(error))
+        which = f" ({found[1]})" if found else ""
         raise ValueError(
-            f"{path}: refused: it pickles objects other than tensors and plain data"
+            f"{path}: refused: it pickles objects other than tensors and plain data{which}"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError) as error:
         raise ValueError(f"{path}: {what_is_wrong(path)}") from error
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Module:
+def fill(
+    module: nn.Module, state: Mapping[str, Tensor], where: str, dtype: torch.dtype | None = None
+) -> nn.Module:
     """Copy weights into a module that has exactly these keys and shapes.
 
     Args:
@@ -103,12 +124,14 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
             meta device takes the tensors themselves, as they are.
         state: Tensors by key.
         where: The file they came from, for messages.
+        dtype: Convert floating-point weights to this type, each before the next is read.
 
     Returns:
         The module in eval mode, without gradients.
 
     Raises:
-        ValueError: If a key is missing or surplus, a shape differs, or a value is not finite.
+        ValueError: If a key is missing or surplus, a shape differs, or a value is not finite or
+            does not fit into ``dtype``.
     """
     own = module.state_dict()
     kind = type(module).__name__
@@ -116,35 +139,60 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> nn.Modul
         raise ValueError(f"{where}: {kind} misses {name_some(missing)}")
     if surplus := sorted(state.keys() - own.keys()):
         raise ValueError(f"{where}: {kind} has no {name_some(surplus)}")
-    state = {key: state[key] for key in own}  # read once, where reading is late
+    checked, num_bytes = {}, 0
     for key, value in own.items():
-        if state[key].shape != value.shape:
-            got, expected = tuple(state[key].shape), tuple(value.shape)
-            raise ValueError(f"{where}: {key} has shape {got}, {kind} expects {expected}")
-        if not torch.isfinite(state[key]).all():
-            raise ValueError(f"{where}: {key} holds NaN or infinite values")
+        found = state[key]  # read once, where reading is late
+        name = f"{where}: {name_of(state, key)}"
+        if found.shape != value.shape:
+            got, expected = tuple(found.shape), tuple(value.shape)
+            raise ValueError(f"{name} has shape {got}, {kind} expects {expected}")
+        if not is_finite(found):
+            raise ValueError(f"{name} holds NaN or infinite values")
+        checked[key] = cast_weight(found, dtype, name)
+        if checked[key] is not found:
+            num_bytes += found.nbytes
+        if num_bytes > RELEASED_AFTER:
+            num_bytes = 0
+            release(state)
     is_empty = any(value.is_meta for value in own.values())
-    module.load_state_dict(state, assign=is_empty)
+    module.load_state_dict(checked, assign=is_empty)
     for part in module.modules():
         if isinstance(part, FrameConv):
             part.arrange()
     return module.eval().requires_grad_(False)
 
 
+def is_finite(value: Tensor) -> bool:
+    """Whether no number is NaN or infinite; needs no memory beside the tensor."""
+    if not value.is_floating_point() or value.numel() == 0:
+        return True
+    if value.itemsize == 1:  # eight bits have no such operations
+        value = value.float()
+    return bool(torch.isfinite(torch.stack(torch.aminmax(value))).all())
+
+
+def cast_weight(value: Tensor, dtype: torch.dtype | None, key: str) -> Tensor:
+    """A weight in another floating-point type; as it is if None.
+
+    Raises:
+        ValueError: If it does not fit, or is quantised.
+    """
+    if hasattr(value, "__tensor_flatten__"):
+        raise ValueError(
+            f"{key}: got a quantised weight, expected plain numbers: load without quantize"
+        )
+    if dtype in (None, value.dtype) or not value.is_floating_point():
+        return value
+    cast = value.to(dtype)
+    if not is_finite(cast):
+        raise ValueError(
+            f"{key} does not fit into {str(dtype).removeprefix('torch.')}: "
+            f"largest {value.abs().max():g}"
+        )
+    return cast
+
+
 def name_some(keys: list[str], limit: int = 3) -> str:
     """The first keys of a list, and how many there are in all."""
     more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
     return ", ".join(keys[:limit]) + more
-
-
-def what_is_wrong(path: Path) -> str:
-    """What a file that its reader refused seems to be."""
-    with path.open("rb") as stream:
-        head = stream.read(4)
-    if not head:
-        return "the file is empty"
-    if head[:1] == b"\x80" and path.suffix == ".safetensors":
-        return "a pickle, not a safetensors file; refused"
-    if head == b"PK\x03\x04" and path.suffix == ".safetensors":
-        return "a torch or zip file, not a safetensors file; refused"
-    return "the file is truncated or damaged"

@@ -18,6 +18,7 @@ from vdm.pretrained.diffusers_files import read_state
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.loading import name_some, read_safetensors
 from vdm.pretrained.original_motion import modern_name
+from vdm.pretrained.tensor_files import LateTensors, name_of, release
 
 Lora = str | Path | Sequence[str | Path] | Mapping[str | Path, float]
 """A file, several, or files with the scale of each."""
@@ -128,7 +129,7 @@ class LoraFile:
         return {table[name]: change for table, found in pairs for name, change in found.items()}
 
 
-class Merged(Mapping[str, Tensor]):
+class Merged(LateTensors):
     """Weights with changes added to them as they are read.
 
     Args:
@@ -158,6 +159,14 @@ class Merged(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def release(self) -> None:
+        """Let go of their files."""
+        release(self.weights)
+
+    def name_of(self, key: str) -> str:
+        """What the file calls a tensor."""
+        return name_of(self.weights, key)
 
 
 def read_loras(lora: Lora | None) -> list[LoraFile]:

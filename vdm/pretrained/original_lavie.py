@@ -29,6 +29,7 @@ from vdm.pretrained.diffusers_scheduler import (
     rules_from_config,
 )
 from vdm.pretrained.diffusers_unet_config import image_size, upscaler_size
+from vdm.pretrained.loading import Reading
 from vdm.pretrained.original_network import build_network, open_network
 from vdm.pretrained.parts import Defaults, Envelope, Parts, hash_module
 
@@ -139,12 +140,16 @@ def stages_of(folder: Path) -> list[tuple[str, str, int]]:
     return [stage for stage in found if (folder / stage[1]).is_file()]
 
 
-def read_lavie(path: Path) -> Parts:
+def read_lavie(
+    path: Path,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> Parts:
     """A model from the file of its network and the folder beside it.
 
     Args:
         path: ``lavie_base.pt``, ``lavie_interpolation.pt`` or ``lavie_vsr.pt``, under any name;
             which it is, is seen by its keys.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If the image model is not there.
@@ -166,13 +171,14 @@ def read_lavie(path: Path) -> Parts:
         )
     size = model.size(read_config(folder / "unet"), str(folder / "unet" / CONFIG))
     modules: dict[str, nn.Module] = {
-        "network": build_network(theirs, kind, path, lambda: model.make(size)),
-        "autoencoder": load_vae(folder / "vae"),
-        "text_encoder": load_clip_text(folder / "text_encoder", folder / "tokenizer"),
+        "network": build_network(theirs, kind, path, lambda: model.make(size), how),
+        "autoencoder": load_vae(folder / "vae", how),
+        "text_encoder": load_clip_text(folder / "text_encoder", folder / "tokenizer", how=how),
     }
     rules, given = model.rules(folder), model.given(folder)
     parts = complete(path.stem, modules, rules, model.defaults, given=given, system=model.system)
     parts.envelope = model.envelope
     shared = ("autoencoder", "text_encoder")  # by the stages of a cascade
-    parts.hashes = {name: hash_module(modules[name]) for name in shared}
+    if not how.is_plan:
+        parts.hashes = {name: hash_module(modules[name]) for name in shared}
     return parts

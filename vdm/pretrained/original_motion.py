@@ -41,7 +41,7 @@ def read_motion(
         for key, value in maps.items()
         if (found := re.match(r"down_blocks\.(\d+)\.", key))
     }
-    if not tables or not widths:
+    if not tables or not widths or any(table.ndim != 3 for table in tables.values()):
         raise ValueError(f"{where}: holds no motion modules")
     first = [key for key in maps if key.startswith("down_blocks.0.")]
     first_conv = {key: value for key, value in state.items() if key.startswith("conv_in.")}

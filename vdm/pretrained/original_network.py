@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vdm.models import unet3d_presets as presets
 from vdm.models.unet3d import UNet3D
-from vdm.pretrained.diffusers_files import TensorFiles, read_state
+from vdm.pretrained.diffusers_files import open_state
 from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, Family, entries, tables
 from vdm.pretrained.keymap import Entry, ForeignWeights
-from vdm.pretrained.loading import fill
+from vdm.pretrained.loading import Reading, fill
 from vdm.pretrained.original_unet import (
     MODELSCOPE_ORIGINAL,
     SVD_ORIGINAL,
@@ -23,6 +23,7 @@ from vdm.pretrained.original_unet import (
     OriginalFamily,
     original_entries,
 )
+from vdm.pretrained.tensor_files import Renamed
 
 UNET = "model.diffusion_model."
 GUEST = "attn_temp.to_q.weight"
@@ -100,20 +101,32 @@ def recognize(keys: Iterable[str], where: str) -> str:
     raise ValueError(f"{where}: got a file of no known network, expected one of {', '.join(KNOWN)}")
 
 
-def load_original_network(path: Path, make: Make | None = None) -> UNet3D:
-    """The network of a single file, in eval mode, its weights as stored.
+def load_original_network(
+    path: Path,
+    make: Make | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+    expected: str | None = None,
+) -> UNet3D:
+    """The network of a single file, in eval mode.
 
     Args:
         path: Of the authors: Stable Video Diffusion, ModelScope, VideoCrafter 1 and 2, LaVie.
         make: Builds the network, if it has another size than the published one.
+        how: How weights are read; a plan of a network of which ``make`` is known needs no file.
+        expected: Which network it has to be; any that is known if None.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged or of no known network, or a key, a shape or a value is not as
+        ValueError: If it is damaged or of no such network, or a key, a shape or a value is not as
             it has to be.
     """
+    if how.is_plan and make is not None:
+        with torch.device("meta"):
+            return make().eval()
     theirs, kind = open_network(path)
-    return build_network(theirs, kind, path, make)
+    if expected not in (None, kind):
+        raise ValueError(f"{path}: got the network of {kind}, expected that of {expected}")
+    return build_network(theirs, kind, path, make, how)
 
 
 def open_network(path: Path) -> tuple[Mapping[str, Tensor], str]:
@@ -123,15 +136,22 @@ def open_network(path: Path) -> tuple[Mapping[str, Tensor], str]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or of no known network.
     """
-    is_safe = path.suffix == ".safetensors"
-    state: Mapping[str, Tensor] = TensorFiles([path]) if is_safe else read_state(path)
+    return network_in(open_state(path), path)
+
+
+def network_in(state: Mapping[str, Tensor], path: Path) -> tuple[Mapping[str, Tensor], str]:
+    """The same, of a file that is open already."""
     inside = {key.split(UNET)[1]: key for key in state if UNET in key}
-    theirs = {name: state[key] for name, key in inside.items()} if inside else state
+    theirs = Renamed(state, inside) if inside else state
     return theirs, recognize(theirs, str(path))
 
 
 def build_network(
-    theirs: Mapping[str, Tensor], kind: str, path: Path, make: Make | None = None
+    theirs: Mapping[str, Tensor],
+    kind: str,
+    path: Path,
+    make: Make | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> UNet3D:
     """A network of its authors' tensors, in eval mode.
 
@@ -140,6 +160,7 @@ def build_network(
         kind: Which network.
         path: The file they come from, for messages.
         make: Builds the network, if it has another size than the published one.
+        how: How weights are read.
 
     Raises:
         ValueError: If a key, a shape or a value is not as it has to be.
@@ -147,9 +168,12 @@ def build_network(
     known = KNOWN[kind]
     with torch.device("meta"):
         network = (make or known.make)()
+    if how.is_plan:
+        return network.eval()
     if isinstance(known.family, Family):
         places: list[Entry] = entries(network, known.family)
     else:
         places = original_entries(network, known.family, theirs)
-    fill(network, ForeignWeights(theirs, places, tables(theirs), str(path)), str(path))
+    read = ForeignWeights(theirs, places, tables(theirs), str(path))
+    fill(network, read, str(path), how.dtype)
     return network

@@ -14,16 +14,16 @@ from vdm.autoencoder.image_vae import ImageVAE
 from vdm.conditioning.clip_image import ClipImageEncoder
 from vdm.conditioning.picture import Picture
 from vdm.models import unet3d_presets as presets
-from vdm.pretrained.diffusers_files import TensorFiles
 from vdm.pretrained.diffusers_pipeline import DEFAULTS, SVD, SYSTEMS, complete
 from vdm.pretrained.diffusers_scheduler import rules_from_config
 from vdm.pretrained.diffusers_unet_config import check_profile
 from vdm.pretrained.keymap import Entry, ForeignWeights
-from vdm.pretrained.loading import fill
+from vdm.pretrained.loading import Reading, fill
 from vdm.pretrained.original_clip import open_clip_entries
 from vdm.pretrained.original_unet import SVD_ORIGINAL, original_entries
 from vdm.pretrained.original_vae import original_vae_entries
 from vdm.pretrained.parts import Parts
+from vdm.pretrained.tensor_files import Renamed, TensorFiles, part_of
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 IMAGE = "conditioner.embedders.0.open_clip.model.visual."
@@ -71,7 +71,11 @@ def is_svd(keys: Mapping[str, Tensor]) -> bool:
 
 
 def read_svd(
-    path: Path, files: TensorFiles, profile: str = "diffusers", sizes: Sizes | None = None
+    path: Path,
+    files: TensorFiles,
+    profile: str = "diffusers",
+    sizes: Sizes | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Parts:
     """The model of a single file.
 
@@ -80,6 +84,7 @@ def read_svd(
         files: Its tensors.
         profile: Whose numerics, where references disagree.
         sizes: How large it is.
+        how: How weights are read.
 
     Raises:
         ValueError: If a key, a shape or a value is not as it has to be.
@@ -89,14 +94,13 @@ def read_svd(
         network = presets.stable_video_diffusion(sizes.unet, check_profile(profile))
         autoencoder = ImageVAE(**{**sizes.vae, "is_temporal": True})
         image_encoder = ClipImageEncoder(dict(sizes.vision))
-    unet = _part(files, UNET)
-    _fill(network, unet, original_entries(network, SVD_ORIGINAL, unet), path)
-    vae = _part(files, VAE) | {
-        key: value for key, value in _part(files, ENCODER).items() if not key.startswith("decoder.")
-    }
-    _fill(autoencoder, vae, original_vae_entries(autoencoder, vae), path)
-    tower = _part(files, IMAGE)
-    _fill(image_encoder, tower, open_clip_entries(image_encoder), path)
+    if not how.is_plan:
+        unet = part_of(files, UNET)
+        _fill(network, unet, original_entries(network, SVD_ORIGINAL, unet), path, how)
+        vae = _vae_of(files)
+        _fill(autoencoder, vae, original_vae_entries(autoencoder, vae), path, how)
+        tower = part_of(files, IMAGE)
+        _fill(image_encoder, tower, open_clip_entries(image_encoder), path, how)
     num_frames = 25 if "xt" in path.stem else 14
     return complete(
         path.stem,
@@ -109,10 +113,23 @@ def read_svd(
     )
 
 
-def _part(files: TensorFiles, prefix: str) -> dict[str, Tensor]:
-    """The tensors of one part, still where they lie, by names without its prefix."""
-    return {key.removeprefix(prefix): files[key] for key in files if key.startswith(prefix)}
+def _vae_of(files: TensorFiles) -> Renamed:
+    """The autoencoder's tensors, by names without the prefixes of the two places they lie in."""
+    names = {key.removeprefix(VAE): key for key in files if key.startswith(VAE)}
+    surplus = f"{ENCODER}decoder."
+    names |= {
+        key.removeprefix(ENCODER): key
+        for key in files
+        if key.startswith(ENCODER) and not key.startswith(surplus)
+    }
+    return Renamed(files, names)
 
 
-def _fill(module: nn.Module, theirs: Mapping[str, Tensor], places: list[Entry], path: Path) -> None:
-    fill(module, ForeignWeights(theirs, places, where=str(path)), str(path))
+def _fill(
+    module: nn.Module,
+    theirs: Mapping[str, Tensor],
+    places: list[Entry],
+    path: Path,
+    how: Reading,
+) -> None:
+    fill(module, ForeignWeights(theirs, places, where=str(path)), str(path), how.dtype)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from vdm.conditioning.clip_text import ClipTextEncoder
 from vdm.pretrained.keymap import Entry
@@ -27,6 +30,9 @@ OUTSIDE = {
     "embeddings.token_embedding": "token_embedding",
     "final_layer_norm": "ln_final",
 }
+HEAD = 64
+"""Width of an attention head of every tower."""
+FIRST = "transformer.resblocks.0.mlp.c_fc.weight"
 MERGES = 49152 - 256 - 2
 """Of the published list so many are used."""
 
@@ -48,6 +54,36 @@ def open_clip_text_entries(encoder: ClipTextEncoder) -> list[Entry]:
         else:
             found.append(Entry(f"{OUTSIDE[stem]}.{kind}", (key,)))
     return found
+
+
+def open_clip_sizes(theirs: Mapping[str, Tensor], where: str) -> dict[str, Any]:
+    """Settings of the encoder that a tower makes without its last layer.
+
+    Args:
+        theirs: The tower's tensors; without any it is the published one.
+        where: The file they come from, for messages.
+
+    Raises:
+        ValueError: If they are none of a text tower.
+    """
+    if not theirs:
+        return VIT_H_PENULTIMATE
+    sizes = {}
+    for key in ("positional_embedding", "token_embedding.weight", FIRST):
+        if key not in theirs or theirs[key].ndim != 2:
+            raise ValueError(f"{where}: holds no text tower of open-clip: it has no matrix {key}")
+        sizes[key] = theirs[key].shape
+    length, width = sizes["positional_embedding"]
+    layers = {key.split(".")[2] for key in theirs if key.startswith("transformer.resblocks.")}
+    return {
+        **VIT_H_PENULTIMATE,
+        "vocab_size": sizes["token_embedding.weight"][0],
+        "hidden_size": width,
+        "intermediate_size": sizes[FIRST][0],
+        "num_hidden_layers": len(layers) - 1,
+        "num_attention_heads": max(1, width // HEAD),
+        "max_position_embeddings": length,
+    }
 
 
 def open_clip_surplus(keys: list[str], num_layers: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -20,6 +21,30 @@ IN_TIME = {
     "norm2": "out_layers.0",
     "conv2": "out_layers.3",
 }
+
+
+def original_vae_sizes(theirs: Mapping[str, Tensor], where: str) -> dict[str, Any]:
+    """Arguments of the image VAE that a file holds.
+
+    Args:
+        theirs: The file's tensors, by names as in its own part of it.
+        where: The file, for messages.
+
+    Raises:
+        ValueError: If it holds none.
+    """
+    blocks = {
+        tuple(map(int, found.groups())): len(theirs[key])
+        for key in theirs
+        if (found := re.fullmatch(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight", key))
+    }
+    if not blocks or theirs.get("quant_conv.bias") is None:
+        raise ValueError(f"{where}: holds no image VAE")
+    return {
+        "latent_channels": len(theirs["quant_conv.bias"]) // 2,
+        "widths": [width for (_, block), width in sorted(blocks.items()) if block == 0],
+        "depth": sum(level == 0 for level, _ in blocks),
+    }
 
 
 def original_vae_entries(vae: ImageVAE, theirs: Mapping[str, Tensor]) -> list[Entry]:

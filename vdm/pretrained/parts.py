@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vdm.utils.config import build, describe
 
@@ -111,6 +112,7 @@ class Parts:
         envelope: What the model was trained on.
         hashes: sha256 of the weight files, by part; empty where there are no files.
         system: Which published system it is; empty for models of our own.
+        quantized: The format to which its weights were quantised; empty if they were not.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Parts:
     envelope: Envelope = field(default_factory=Envelope)
     hashes: dict[str, str] = field(default_factory=dict)
     system: str = ""
+    quantized: str = ""
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -177,12 +180,14 @@ def settings_from(cls: type, data: dict[str, Any], where: str) -> Any:
     return cls(**pairs)
 
 
-def parts_from(data: dict[str, Any], where: str) -> Parts:
+def parts_from(data: dict[str, Any], where: str, on_meta: bool = False) -> Parts:
     """Build a described model; its weights are still random, the global random state is untouched.
 
     Args:
         data: What :meth:`Parts.describe` gives.
         where: The file it came from, for messages.
+        on_meta: Build modules on the meta device, where tensors have shapes but no data; rules,
+            which compute, are built as ever.
 
     Raises:
         ValueError: If a key, part, class or argument is unknown.
@@ -194,7 +199,10 @@ def parts_from(data: dict[str, Any], where: str) -> Parts:
         )
     try:
         with torch.random.fork_rng(devices=[]):
-            parts = {name: build(description) for name, description in described.items()}
+            parts = {}
+            for name, description in described.items():
+                with torch.device("meta") if on_meta and name in MODULES else nullcontext():
+                    parts[name] = build(description)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error
     return Parts(
@@ -210,7 +218,16 @@ def hash_module(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(
-            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        )
+        for part in plain_tensors(value):
+            digest.update(
+                part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            )
     return digest.hexdigest()
+
+
+def plain_tensors(value: Tensor) -> list[Tensor]:
+    """The tensors that a weight is made of: itself, or numbers and scales of a quantised one."""
+    if not hasattr(value, "__tensor_flatten__"):
+        return [value]
+    names, _ = value.__tensor_flatten__()
+    return [getattr(value, name) for name in names]

@@ -10,16 +10,18 @@ from torch import Tensor
 
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
 from vdm.pretrained.diffusers_control import Control
-from vdm.pretrained.diffusers_files import TensorFiles, tensors_in
+from vdm.pretrained.diffusers_files import tensors_in
 from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
-from vdm.pretrained.loading import read_pickled
+from vdm.pretrained.loading import Reading, read_pickled
 from vdm.pretrained.lora import Lora
 from vdm.pretrained.original_lavie import read_lavie
+from vdm.pretrained.original_modelscope import FILES, is_modelscope, read_modelscope
 from vdm.pretrained.original_svd import is_svd, read_svd
 from vdm.pretrained.original_videocrafter import is_videocrafter, read_videocrafter
 from vdm.pretrained.parts import Parts
+from vdm.pretrained.tensor_files import TensorFiles
 
 PART_FILES = ("config.json", "scheduler_config.json")
 
@@ -42,19 +44,21 @@ def read(
     profile: str = "diffusers",
     lora: Lora | None = None,
     control: Control | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Parts:
     """A model, whatever it is stored as.
 
     Args:
         source: A bundled name, a model folder of ours or in diffusers' layout, the name of a
-            published one on the hub, its authors' single file (of LaVie's, any), a run's folder or
-            ``final.safetensors``, or a Lightning ``.ckpt`` of ours.
+            published one on the hub, its authors' folder or single file (of LaVie's, any), a run's
+            folder or ``final.safetensors``, or a Lightning ``.ckpt`` of ours.
         weights: Which weights of a training run: the averaged ones, or those of the last step.
         motion: A motion adapter, for an image model in diffusers' layout: a folder or a name on the
             hub.
         profile: Whose numerics, for models whose references disagree.
         lora: Low-rank changes of a model in diffusers' layout, see :func:`vdm.load`.
         control: SparseCtrl for a model with motion modules, see :func:`vdm.load`.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a path leads nowhere.
@@ -64,29 +68,32 @@ def read(
     path = locate(source)
     state = _foreign(path)
     if isinstance(state, TensorFiles) and is_svd(state):
-        return read_svd(path, state, profile)
+        _refuse(how.variant, source)
+        return read_svd(path, state, profile, how=how)
     if is_videocrafter(state):
-        _refuse_options(source, motion, profile, lora=lora, control=control)
+        _refuse_options(source, motion, profile, lora=lora, control=control, variant=how.variant)
         return read_videocrafter(path, state)
     is_fetched = is_hub_id(source) and not path.exists()
     if is_fetched:
-        path = fetch(str(source))
+        path = fetch(str(source), how)
+        if is_modelscope(path) and not how.is_plan:
+            path = fetch(str(source), how, FILES.values())
     if is_pipeline(path):
-        parts = read_pipeline(path, motion, profile, lora, control)
+        parts = read_pipeline(path, motion, profile, lora, control, how)
         if is_fetched:  # into a folder that is called by a hash
             parts.name = Path(source).name
         return parts
-    _refuse_options(source, motion, profile, lora=lora, control=control)
+    _refuse_options(source, motion, profile, lora=lora, control=control, variant=how.variant)
     if path.is_dir():
-        return _read_directory(path, weights)
+        return _read_directory(path, weights, how)
     if not path.exists():
         raise _unknown(str(source))
     if path.suffix == ".safetensors":
-        return read_final(path, weights)
+        return read_final(path, weights, how)
     if path.suffix == ".ckpt":
-        return read_lightning(path, weights)
+        return read_lightning(path, weights, how)
     if path.suffix == ".pt":
-        return read_lavie(path)
+        return read_lavie(path, how)
     raise ValueError(
         f"{path}: got {path.suffix or 'no suffix'}, expected .safetensors, .ckpt, .pt or a folder"
     )
@@ -124,11 +131,26 @@ def _foreign(path: Path) -> Mapping[str, Tensor]:
     return {} if isinstance(data, dict) and "vdm" in data else tensors_in(data)
 
 
-def _read_directory(path: Path, weights: Weights) -> Parts:
+def _refuse(variant: str | None, source: str | Path) -> None:
+    """Refuse to choose where there is no choice.
+
+    Raises:
+        ValueError: If a variant is named.
+    """
+    if variant is not None:
+        raise ValueError(
+            f"got variant={variant!r}, expected None: variants are of folders in diffusers' "
+            f"layout, and {source} is none"
+        )
+
+
+def _read_directory(path: Path, weights: Weights, how: Reading) -> Parts:
     if (path / CARD).is_file():
-        return read_folder(path)
+        return read_folder(path, how=how)
+    if is_modelscope(path):
+        return read_modelscope(path, how)
     if (path / "final.safetensors").is_file():
-        return read_final(path / "final.safetensors", weights)
+        return read_final(path / "final.safetensors", weights, how)
     if found := [name for name in PART_FILES if (path / name).is_file()]:
         raise ValueError(f"{path}: a part of a model ({found[0]}); expected {CARD} or {INDEX}")
     raise ValueError(f"{path}: holds neither {CARD} nor final.safetensors")

@@ -10,9 +10,9 @@ import torch
 
 from vdm.conditioning.t5_text import Padding, T5TextEncoder, read_tokenizer, write_tokenizer
 from vdm.pretrained.diffusers_files import CONFIG, open_weights, read_config
+from vdm.pretrained.diffusers_settings import reading_settings
 from vdm.pretrained.keymap import Entry, ForeignWeights
-from vdm.pretrained.layout import cast_weight
-from vdm.pretrained.loading import fill, write_safetensors
+from vdm.pretrained.loading import Reading, cast_weight, fill, write_safetensors
 
 CLASSES = {"t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
 
@@ -23,6 +23,7 @@ def load_t5_text(
     max_length: int = 226,
     padding: Padding = "read",
     lowers: bool = False,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> T5TextEncoder:
     """An encoder from a component folder, and its tokenizer from another.
 
@@ -33,6 +34,7 @@ def load_t5_text(
         padding: What becomes of the tokens that fill up, see
             :class:`vdm.conditioning.t5_text.T5TextEncoder`.
         lowers: Whether capitals and the space around a text do not count.
+        how: How weights are read.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -40,11 +42,14 @@ def load_t5_text(
     """
     folder = Path(folder)
     config, words = read_config(folder), read_tokenizer(Path(tokenizer))
-    with torch.device("meta"):
+    with torch.device("meta"), reading_settings(f"{folder / CONFIG}, {tokenizer}"):
         encoder = T5TextEncoder(config, words, max_length, padding, lowers)
+    if how.is_plan:
+        return encoder.eval()
     places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
     twice = ["encoder.embed_tokens.weight"]  # the table of tokens under another name
-    fill(encoder, ForeignWeights(open_weights(folder), places, twice, str(folder)), str(folder))
+    read = ForeignWeights(open_weights(folder, how.variant), places, twice, str(folder))
+    fill(encoder, read, str(folder), how.dtype)
     return encoder
 
 
