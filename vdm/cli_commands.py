@@ -31,6 +31,8 @@ def convert(words: list[str]) -> None:
     parser.add_argument(
         "--autoencoder", metavar="MODEL", help="take its autoencoder, of the same latents"
     )
+    parser.add_argument("--motion", metavar="PATH", help="a motion adapter, for an image model")
+    parser.add_argument("--variant", help="which weights, where a folder has several: fp16")
     parser.add_argument(
         "--then",
         action="append",
@@ -61,6 +63,8 @@ def convert(words: list[str]) -> None:
                 asked.dtype,
                 asked.weights,
                 asked.autoencoder,
+                motion=asked.motion,
+                variant=asked.variant,
             )
     if asked.refer_to is not None:
         refer(made, asked.refer_to)
@@ -79,6 +83,9 @@ def _convert_cascade(asked: Any) -> Path:
         stages = [replace(card, model=str(folder / card.model)) for card in cards]
     if asked.layout != "vdm":
         raise ValueError(f"got layout={asked.layout!r} for a cascade, expected 'vdm'")
+    for name in ("motion", "variant"):
+        if (value := getattr(asked, name)) is not None:
+            raise ValueError(f"got {name}={value!r} for a cascade, expected None")
     return assemble(
         asked.destination,
         [*stages, *map(StageCard.parse, asked.then or [])],
@@ -105,6 +112,7 @@ def plan(words: list[str]) -> None:
         ("decode-frames", "latent frames decoded at a time"),
     ):
         parser.add_argument(f"--{name}", type=positive, help=what)
+    parser.add_argument("--motion", metavar="PATH", help="a motion adapter, for an image model")
     parser.add_argument("--guidance-scale", type=number_or_pair, help="1 is no guidance")
     parser.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
     parser.add_argument("--dtype", type=choice(*DTYPES), default="float32")
@@ -122,6 +130,7 @@ def plan(words: list[str]) -> None:
     with reading_words(asked.model):
         stages = plan_source(
             asked.model,
+            asked.motion,
             num_frames=asked.num_frames,
             height=asked.height,
             width=asked.width,

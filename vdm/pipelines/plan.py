@@ -5,7 +5,6 @@ The parts are built on the meta device, where tensors have shapes but no data, a
 
 from __future__ import annotations
 
-import json
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,19 +21,20 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from vdm.conditioning.picture import Picture
 from vdm.diffusion import samplers
 from vdm.layers.positions import forget_tables
 from vdm.pipelines.request import Geometry, check_scale, check_steps, named, time_grid_for
-from vdm.pretrained.checkpoints import describe_lightning
-from vdm.pretrained.layout import check_card, read_card
+from vdm.pretrained.layout import FORMAT
+from vdm.pretrained.loading import Reading
 from vdm.pretrained.parts import Parts, parts_from
-from vdm.pretrained.sources import bundled, locate
+from vdm.pretrained.sources import read
 from vdm.types import Conditioning
 
 TEXT_LENGTH = 32
-"""Tokens assumed for a text encoder that is not part of the model."""
+"""Tokens assumed where no text encoder says how many it gives."""
 PICTURE_LENGTH = 16
-"""Tokens assumed for a picture."""
+"""Tokens assumed for a picture, of which models that move one have one."""
 
 
 @dataclass(frozen=True)
@@ -81,35 +80,20 @@ class Machine:
         return call * stage.num_calls
 
 
-def read_description(source: str | Path) -> dict[str, Any]:
+def read_description(source: str | Path, motion: str | Path | None = None) -> dict[str, Any]:
     """The description of a model, without its weights.
 
     Args:
-        source: A bundled name, a model folder, a run's folder or ``final.safetensors``, or a
-            Lightning ``.ckpt`` of ours.
+        source: What :func:`vdm.load` takes, a cascade aside. Of a model that is named by a hub id,
+            no weights are fetched.
+        motion: A motion adapter, for an image model.
 
     Raises:
         ValueError: If there is none.
         FileNotFoundError: If the path leads nowhere.
     """
-    path = locate(source)
-    if path.is_dir() and (path / "final.safetensors").is_file():
-        path = path / "final.safetensors"
-    if path.is_dir():
-        return read_card(path)
-    if not path.is_file():
-        names = ", ".join(bundled()) or "none"
-        raise FileNotFoundError(f"got model {str(source)!r}, expected a path or one of: {names}")
-    if path.suffix == ".ckpt":
-        return describe_lightning(path)
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file: {error}") from error
-    if "vdm" not in metadata:
-        raise ValueError(f"{path}: no description in its metadata, expected one under 'vdm'")
-    return check_card(json.loads(metadata["vdm"]), str(path))
+    parts = read(source, motion=motion, how=Reading(is_plan=True))
+    return {"format": FORMAT, **parts.describe()}
 
 
 def plan(
@@ -142,10 +126,9 @@ def plan(
     Raises:
         ValueError: If the model cannot make clips of this size, or there is no such sampler.
     """
-    with torch.device("meta"):
-        parts = parts_from(description, "plan")
+    parts = parts_from(description, "plan", on_meta=True)
     for module in parts.modules.values():
-        module.to(dtype).eval()
+        module.to("meta", dtype).eval().requires_grad_(False)
     if parts.network is None:
         raise ValueError(f"model {parts.name!r} has no network, expected one to plan for")
     defaults = parts.defaults
@@ -166,7 +149,7 @@ def plan(
     latents = torch.empty(batch, channels, *size, device="meta", dtype=dtype)
     # Heun's method looks ahead in every step but the last.
     calls = (2 * steps - 1 if sampler == "heun" else steps) * (1 if scale == 1.0 else 2)
-    cond = _conditioning(parts, batch, dtype)
+    cond = _conditioning(parts, latents)
     c_noise = torch.empty(batch, device="meta")
     network, text_encoder, autoencoder = parts.network, parts.text_encoder, parts.autoencoder
     stages = []
@@ -176,6 +159,8 @@ def plan(
         stages.append(
             _measure("text_encoder", text_encoder, lambda: encode(prompts), calls_for_text)
         )
+    if isinstance(parts.given, Picture):
+        stages += _of_picture(parts.image_encoder, autoencoder, (batch, 3, height, width), dtype)
     stages.append(_measure("network", network, lambda: network(latents, c_noise, cond), calls))
     if autoencoder is not None:
         arguments = {"num_frames": grid.num_frames, "decode_frames": decode_frames}
@@ -205,8 +190,7 @@ def measure_encoder(
     Raises:
         ValueError: If the model has no autoencoder.
     """
-    with torch.device("meta"):
-        autoencoder = parts_from(description, "plan").autoencoder
+    autoencoder = parts_from(description, "plan", on_meta=True).autoencoder
     if autoencoder is None:
         raise ValueError("got a model without an autoencoder, expected one with")
     autoencoder.to(dtype).eval()
@@ -215,22 +199,34 @@ def measure_encoder(
     return _measure("encoder", autoencoder, lambda: encode(video), 1)
 
 
-def _conditioning(parts: Parts, batch: int, dtype: torch.dtype) -> Conditioning:
+def _of_picture(
+    image_encoder: Any, autoencoder: Any, size: tuple[int, int, int, int], dtype: torch.dtype
+) -> list[Stage]:
+    """What a network is shown of the picture that it moves."""
+    picture = torch.empty(size, device="meta", dtype=dtype)
+    return [
+        _measure("image_encoder", image_encoder, lambda: image_encoder.encode_image(picture), 1),
+        _measure("encoder", autoencoder, lambda: autoencoder.encode(picture[:, :, None]), 1),
+    ]
+
+
+def _conditioning(parts: Parts, latents: Tensor) -> Conditioning:
     """Every field that the network needs, in the shapes that it was built for."""
     arguments = getattr(getattr(parts.network, "unet", parts.network), "_init_args", {})
-
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(*shape, device="meta", dtype=dtype)
-
+    batch, length = len(latents), getattr(parts.text_encoder, "max_length", TEXT_LENGTH)
+    num_image = 1 if isinstance(parts.given, Picture) else PICTURE_LENGTH
     known: dict[str, Callable[[], Tensor]] = {
-        "text": lambda: empty(batch, TEXT_LENGTH, arguments["text_dim"]),
-        "image": lambda: empty(batch, PICTURE_LENGTH, arguments["text_dim"]),
-        "pooled_text": lambda: empty(batch, arguments["pooled_dim"]),
-        "size": lambda: empty(batch, 2),
+        "text": lambda: latents.new_empty(batch, length, arguments["text_dim"]),
+        "image": lambda: latents.new_empty(batch, num_image, arguments["text_dim"]),
+        "given": lambda: torch.empty_like(latents),
+        "pooled_text": lambda: latents.new_empty(batch, arguments["pooled_dim"]),
+        "size": lambda: latents.new_empty(batch, 2),
         "label": lambda: torch.zeros(batch, device="meta", dtype=torch.long),
     }
     needs: set[str] = getattr(parts.network, "needs", set())
-    return Conditioning(**{name: known.get(name, lambda: empty(batch))() for name in needs})
+    return Conditioning(
+        **{name: known.get(name, lambda: latents.new_empty(batch))() for name in needs}
+    )
 
 
 def _measure(name: str, module: nn.Module, run: Callable[[], Any], num_calls: int) -> Stage:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vdm.pipelines.plan import Stage, measure_encoder, plan, read_description
 from vdm.pipelines.request import time_grid_for
 from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
@@ -17,11 +15,12 @@ from vdm.pretrained.parts import parts_from
 from vdm.pretrained.sources import locate
 
 
-def plan_source(source: str | Path, **asked: Any) -> list[Stage]:
+def plan_source(source: str | Path, motion: str | Path | None = None, **asked: Any) -> list[Stage]:
     """The stages of a generation, in order, whether by one model or by several.
 
     Args:
         source: As for :func:`vdm.pipelines.plan.read_description`, or a folder of a cascade.
+        motion: A motion adapter, for an image model.
         asked: Further arguments of :func:`vdm.pipelines.plan.plan`.
 
     Raises:
@@ -29,7 +28,9 @@ def plan_source(source: str | Path, **asked: Any) -> list[Stage]:
         FileNotFoundError: If the path leads nowhere.
     """
     if not is_cascade(source):
-        return plan(read_description(source), **asked)
+        return plan(read_description(source, motion), **asked)
+    if motion is not None:
+        raise ValueError(f"got motion={str(motion)!r} for a cascade, expected None")
     _, cards = read_cascade(source)
     folder = locate(source)
     return list(_plan(cards, [read_description(folder / card.model) for card in cards], **asked))
@@ -43,8 +44,7 @@ def _plan(
     width: int | None = None,
     **asked: Any,
 ) -> Iterator[Stage]:
-    with torch.device("meta"):
-        last = parts_from(descriptions[-1], "plan")
+    last = parts_from(descriptions[-1], "plan", on_meta=True)
     temporal = getattr(last.autoencoder, "strides", (1, 1, 1))[0]
     grid = time_grid_for(last.defaults, temporal, num_frames, None, None)
     height, width = height or last.defaults.height, width or last.defaults.width
