@@ -46,12 +46,6 @@ TINY = {
         "norm_num_groups": 8,
     },
 }
-FULL = {
-    UNetSpatioTemporalConditionModel: {},
-    UNet3DConditionModel: {},
-    UNet2DConditionModel: {"cross_attention_dim": 768},
-    UNetMotionModel: {"cross_attention_dim": 768, "use_motion_mid_block": False},
-}
 
 
 def config_of(model):
@@ -72,20 +66,6 @@ def test_every_weight_has_its_place_and_comes_back(cls):
     back = to_foreign(ours.state_dict(), places)
     assert back.keys() == theirs.keys() - set(tables(theirs))
     assert all(torch.equal(value, theirs[key]) for key, value in back.items())
-
-
-@pytest.mark.parametrize("cls", FULL, ids=lambda cls: cls.__name__)
-def test_full_sizes_have_the_same_keys_and_shapes(cls):
-    with torch.device("meta"):
-        theirs = cls(**FULL[cls])
-        ours, family = unet_from_config(config_of(theirs))
-        found = to_foreign(ours.state_dict(), entries(ours, family))
-    expected = {
-        key: value.shape
-        for key, value in theirs.state_dict().items()
-        if not key.endswith("pos_embed.pe")
-    }
-    assert {key: value.shape for key, value in found.items()} == expected
 
 
 @pytest.mark.parametrize(("length", "has_middle"), [(24, False), (32, True), (32, False)])
