@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vdm.utils.config import configurable
+from vdm.utils.tensors import expand_as
 
 
 @dataclass(frozen=True)
@@ -50,3 +58,75 @@ class PictureTokens:
 
 
 PictureRule = Picture | FirstFrame | PictureTokens
+
+
+@configurable
+class MovedPicture:
+    """What a network in training is told of the picture: it is the first frame of the clip.
+
+    Args:
+        image_encoder: From pictures to tokens; stays as it is.
+        rule: How the picture is shown.
+        noise_mean: Mean of the logarithm of the standard deviation of the noise on the picture.
+        noise_std: Its standard deviation.
+        dropout: How often there are zeros in the place of the picture, so that the network can be
+            guided.
+
+    Raises:
+        ValueError: If the dropout is no probability, or the spread is negative.
+
+    Source:
+        Blattmann et al. 2023, "Stable Video Diffusion", arXiv:2311.15127, appendix D.
+    """
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        rule: Picture = Picture(),
+        noise_mean: float = -3.0,
+        noise_std: float = 0.5,
+        dropout: float = 0.1,
+    ) -> None:
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"got dropout={dropout}, expected 0 to 1, e.g. 0.1")
+        if noise_std < 0:
+            raise ValueError(f"got noise_std={noise_std}, expected at least 0, e.g. 0.5")
+        self.image_encoder = image_encoder.eval().requires_grad_(False)
+        self.rule = rule
+        self.noise_mean, self.noise_std, self.dropout = noise_mean, noise_std, dropout
+
+    @torch.no_grad()
+    def fields(
+        self,
+        pictures: Float[Tensor, "b 3 height width"],
+        autoencoder: Any,
+        num_frames: int,
+        fps: Float[Tensor, " b"],
+        u: Float[Tensor, "b 2"],
+        eps: Float[Tensor, "b 3 height width"],
+    ) -> dict[str, Tensor]:
+        """Fields of the conditioning.
+
+        Args:
+            pictures: First frames, in [-1, 1].
+            autoencoder: Makes the latents.
+            num_frames: Latent frames of a clip.
+            fps: Frames per second of every clip.
+            u: Uniform numbers in [0, 1): of the noise level, and of leaving the picture out.
+            eps: Standard normal noise.
+        """
+        quantile = torch.special.ndtri(u[:, 0].clamp(1e-6, 1 - 1e-6))
+        level = torch.exp(self.noise_mean + self.noise_std * quantile)
+        noisy = pictures + expand_as(level, pictures) * eps
+        mean, _ = autoencoder.encode_moments(noisy[:, :, None])
+        encode: Any = self.image_encoder.encode_image
+        token = encode(pictures)
+        kept = (u[:, 1] >= self.dropout).to(token)
+        given = mean.expand(-1, -1, num_frames, -1, -1)
+        return {
+            "image": expand_as(kept, token) * token,
+            "given": expand_as(kept, given) * given,
+            "fps": fps + self.rule.fps_offset,
+            "motion_bucket": torch.full_like(level, self.rule.motion_bucket),
+            "noise_aug": level,
+        }

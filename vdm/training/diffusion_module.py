@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vdm.conditioning.dropout import ConditionDropout
 from vdm.conditioning.frames import GivenFrames, given_mask
+from vdm.conditioning.picture import MovedPicture
 from vdm.conditioning.text import read_by
 from vdm.diffusion.losses import DenoisingLoss
 from vdm.models.regions import compile_regions
@@ -53,6 +54,8 @@ class DiffusionModule(TrainingModule):
         start: Name or path of a trained model of the same shape, whose network and text encoder
             training goes on from. None starts from random weights.
         compile: Compile the network's layers when they are first used; pays off after minutes.
+        picture: What the network is told of the first frame, if it moves pictures; batches then
+            hold ``video``.
 
     Raises:
         ValueError: If there is no bin, the defaults name a shape or a rate, or the network has
@@ -74,6 +77,7 @@ class DiffusionModule(TrainingModule):
         seed: int = 0,
         start: str | None = None,
         compile: bool = False,
+        picture: MovedPicture | None = None,
     ) -> None:
         super().__init__(optimizer, seed)
         if num_bins < 1:
@@ -90,7 +94,10 @@ class DiffusionModule(TrainingModule):
         self.autoencoder = autoencoder
         if autoencoder is not None:
             autoencoder.eval().requires_grad_(False)
-        self.frames = frames
+        self.frames, self.picture = frames, picture
+        self.image_encoder = None if picture is None else picture.image_encoder
+        if picture is not None and (frames is not None or autoencoder is None):
+            raise ValueError("got a picture to move, expected an autoencoder and no given frames")
         self.dropout = dropout
         self.defaults = defaults
         self.num_bins = num_bins
@@ -108,13 +115,20 @@ class DiffusionModule(TrainingModule):
             network=self.network,
             text_encoder=self.text_encoder,
             autoencoder=self.autoencoder,
+            image_encoder=self.image_encoder,
             schedule=self.loss.schedule,
             target=self.loss.target,
             preconditioning=self.loss.preconditioning,
-            given=None if self.frames is None else self.frames.shown.or_none(),
+            given=self._given(),
             defaults=self._defaults(),
             envelope=self.envelope(),
         )
+
+    def _given(self) -> Any:
+        """How given frames, or a picture, are shown."""
+        if self.picture is not None:
+            return self.picture.rule
+        return None if self.frames is None else self.frames.shown.or_none()
 
     def _defaults(self) -> Defaults:
         """As the recipe says; the shape of a clip is that of the data."""
@@ -128,10 +142,11 @@ class DiffusionModule(TrainingModule):
         )
 
     def train(self, mode: bool = True) -> DiffusionModule:
-        """As for any module, but the autoencoder stays in eval mode."""
+        """As for any module, but what is not trained stays in eval mode."""
         super().train(mode)
-        if self.autoencoder is not None:
-            self.autoencoder.eval()
+        for part in (self.autoencoder, self.image_encoder, self.text_encoder):
+            if part is not None and not any(p.requires_grad for p in part.parameters()):
+                part.eval()
         return self
 
     def settings(self) -> dict[str, Any]:
@@ -215,7 +230,10 @@ class DiffusionModule(TrainingModule):
             prompts: Captions, ``""`` where left out.
             purpose: Names the stream of random numbers; that of ``"val"`` is the same in every run.
             keys: One per sample, the place in that stream.
-            batch: What else the data say of the clips: ``fps``, ``hint``.
+            batch: What else the data say of the clips: ``fps``, ``hint``, ``video``.
+
+        Raises:
+            ValueError: If there is a picture to move, and no ``video``.
         """
         batch = batch or {}
         fields: dict[str, Tensor] = {}
@@ -223,6 +241,8 @@ class DiffusionModule(TrainingModule):
             fields |= read_by(self.network, self.text_encoder(prompts))
         if "fps" in batch and "fps" in getattr(self.network, "reads", ()):
             fields["fps"] = batch["fps"]
+        if self.picture is not None:
+            fields |= self._picture_fields(x0, purpose, keys, batch)
         if self.frames is not None:
             seed = 0 if purpose == "val" else self.seed
             u = uniforms(x0.shape[2] + 1, seed, purpose, "frames", keys=keys)
@@ -235,6 +255,23 @@ class DiffusionModule(TrainingModule):
             given = shown.show(shown.source(x0, batch.get("hint")), mask, level, eps)
             fields |= {"given": given, "given_mask": mask}
         return Conditioning(**fields)
+
+    def _picture_fields(
+        self, x0: Latents, purpose: str, keys: Sequence[int], batch: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """What the network is told of the first frames."""
+        assert self.picture is not None
+        if "video" not in batch:
+            raise ValueError("got clips as latents alone, expected video: a picture is to be moved")
+        seed, pictures = (0 if purpose == "val" else self.seed), batch["video"][:, :, 0]
+        fps = batch.get("fps", torch.full((len(x0),), self.envelope().fps[0]))
+        u = uniforms(2, seed, purpose, "picture", keys=keys).to(x0.device)
+        if purpose == "val":
+            u[:, 1] = 1.0  # never left out
+        eps = noise_like(pictures, seed, purpose, "picture", "eps", keys=keys)
+        return self.picture.fields(
+            pictures, self.autoencoder, x0.shape[2], fps.to(x0), u.to(x0.dtype), eps
+        )
 
     def _log_val(self, name: str, losses: Float[Tensor, " n"], prog_bar: bool = False) -> None:
         """Log a mean over samples, each counting the same whatever batch it came in."""
