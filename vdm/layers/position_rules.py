@@ -55,13 +55,15 @@ class AddedSinCos(Positions):
     def added(
         self, grid: Axes, dim: int, device: torch.device, block: int = 0
     ) -> Float[Tensor, "#t #h #w dim"] | None:
-        """Made once for each shape, and added ahead of the first block.
+        """The table, ahead of the first block."""
+        return None if block else self.table(grid, dim, device)
+
+    def table(self, grid: Axes, dim: int, device: torch.device) -> Float[Tensor, "t h w dim"]:
+        """Made once for each shape.
 
         Raises:
             ValueError: If the channels cannot be shared out.
         """
-        if block:
-            return None
         if dim % 16:
             raise ValueError(f"got dim={dim}, expected a multiple of 16; nearest: {_near(dim, 16)}")
         return _added_sincos(self, grid, dim, device)

@@ -58,7 +58,7 @@ class LearnedPositions(nn.Module):
     def reset(self) -> None:
         """Start as sines and cosines for the clip, and as nothing for the text."""
         self.table[: self.num_text] = 0
-        places = self.rule.added(self.grid, self.table.shape[1], self.table.device)
+        places = self.rule.table(self.grid, self.table.shape[1], self.table.device)
         self.table[self.num_text :] = rearrange(places, "t h w d -> (t h w) d")
 
     def forward(
@@ -79,7 +79,7 @@ class LearnedPositions(nn.Module):
         text, video = self.table[:num_text], self.table[num_text:]
         if grid[0] == self.grid[0]:
             return video, text
-        places = self.rule.added(grid, self.table.shape[1], self.table.device)
+        places = self.rule.table(grid, self.table.shape[1], self.table.device)
         return rearrange(places, "t h w d -> (t h w) d"), torch.zeros_like(text)
 
 

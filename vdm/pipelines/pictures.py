@@ -53,8 +53,9 @@ def picture_fields(
         return _token_fields(generator, image, grid, raw)
     if isinstance(rule, FirstFrame):
         pixels = repeat_to(read_image(image, *size), len(seeds))
-        told = _first_frame(generator, pixels, generator.geometry.num_latent_frames(grid), stream)
-        return told | raw, told | raw
+        count = generator.geometry.num_latent_frames(grid)
+        told = {**_first_frame(generator, pixels, count, stream), **raw}
+        return told, told
     pixels = read_image(image, *size)
     level = raw.get("noise_aug", torch.tensor([rule.noise_aug])).float()
     noise = SampleNoise([derive_seed(seed, "picture") for seed in seeds])
