@@ -123,3 +123,12 @@ def test_a_fade_that_cannot_be_is_refused():
         Faded(DDPMTable(), 0)
     with pytest.raises(ValueError, match=r"got until=0.001, expected more than 0.001"):
         Faded(DDPMTable(), 0.7, 0.001)
+
+
+@pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos"])
+def test_schedules_are_made_while_modules_are_built_without_data(betas):
+    with torch.device("meta"):
+        schedule = ZeroTerminalSNR(SNRShifted(DDPMTable(betas, num_steps=17), 3.0))
+        prior = schedule.prior_std(1.0)
+    assert prior == pytest.approx(1)
+    assert schedule.sigma(torch.tensor(1.0)).item() == pytest.approx(1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -117,12 +117,16 @@ def betas_of(schedule: DDPMTable) -> Float[Tensor, " steps"]:
         As for :class:`DDPMTable`.
     """
     n = schedule.num_steps
+    like: Any = {
+        "dtype": torch.float64,
+        "device": "cpu",
+    }  # also while modules are built without data
     if schedule.betas == "linear":
-        return torch.linspace(schedule.beta_start, schedule.beta_end, n, dtype=torch.float64)
+        return torch.linspace(schedule.beta_start, schedule.beta_end, n, **like)
     if schedule.betas == "scaled_linear":
         start, end = math.sqrt(schedule.beta_start), math.sqrt(schedule.beta_end)
-        return torch.linspace(start, end, n, dtype=torch.float64) ** 2
+        return torch.linspace(start, end, n, **like) ** 2
     s, largest = 0.008, 0.999  # Nichol & Dhariwal 2021, section 3.2
-    time = torch.arange(n + 1, dtype=torch.float64) / n
+    time = torch.arange(n + 1, **like) / n
     alpha_bar = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp_max(largest)

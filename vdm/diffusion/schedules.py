@@ -97,7 +97,7 @@ class NoiseSchedule(ABC):
         Args:
             t: The time.
         """
-        time = torch.tensor(t, dtype=torch.float64)
+        time = torch.tensor(t, dtype=torch.float64, device="cpu")
         return math.hypot(self.alpha(time), self.sigma(time))
 
     def start_std(self, t: float = 1.0) -> float:

@@ -308,6 +308,6 @@ class ZeroTerminalSNR(NoiseSchedule):
 
     @cached_property
     def _ends(self) -> tuple[float, float]:
-        times = torch.tensor([self.t_first, 1.0], dtype=torch.float64)
+        times = torch.tensor([self.t_first, 1.0], dtype=torch.float64, device="cpu")
         first, last = self.base.alpha(times).tolist()
         return first, last
