@@ -10,6 +10,7 @@ from vdm.diffusion.preconditioning import (
     EDMPreconditioning,
     NoPreconditioning,
     SVDPreconditioning,
+    WholeTimesteps,
 )
 from vdm.diffusion.schedules import EDM, LinearPath, VPLinear
 from vdm.diffusion.shifted_schedules import Shifted
@@ -73,6 +74,11 @@ def test_scales_are_finite_at_both_ends(scales, schedule, dtype):
         assert scale(schedule, ends).isfinite().all()
 
 
+def test_flow_networks_may_be_told_whole_numbers():
+    told = WholeTimesteps().c_noise(LinearPath(), torch.tensor([0.999999, 0.99325, 0.0605]))
+    assert told.tolist() == [999, 993, 60]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_networks_of_tables_are_told_whole_timesteps_exactly(dtype):
     t = (torch.arange(1000) + 1).to(dtype) / 1000
@@ -110,6 +116,7 @@ def test_output_scales_are_for_predictions_of_the_sample(scales):
     "make",
     [
         lambda: NoPreconditioning(0.0),
+        lambda: WholeTimesteps(0.0),
         lambda: DiscreteTimesteps(1),
         lambda: EDMPreconditioning(-math.inf),
     ],

@@ -8,6 +8,7 @@ from vdm.diffusion.schedules import EDM, LinearPath
 GRIDS = {
     "uniform": time_grids.uniform,
     "shifted": lambda n: time_grids.shifted(n, 3.0),
+    "flow entries": lambda n: time_grids.flow_entries(n, 3.0),
     "karras": lambda n: time_grids.karras(n, EDM()),
     "leading": time_grids.leading,
     "trailing": time_grids.trailing,

@@ -113,9 +113,28 @@ def test_stable_video_diffusion_has_noise_levels_without_a_table():
     torch.testing.assert_close(told.float(), theirs.timesteps, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*CASES, "svd"])
+WAN = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+
+
+def test_wan_is_told_whole_numbers_on_the_straight_path():
+    theirs = diffusers.UniPCMultistepScheduler(**WAN)
+    theirs.set_timesteps(50)
+    rules = rules_from_config({**theirs.config, "_class_name": "UniPCMultistepScheduler"})
+    assert (rules.schedule, rules.target, rules.sampler) == (LinearPath(), Velocity(), "unipc")
+    grid = grid_of(rules, 50)
+    torch.testing.assert_close(grid.float(), theirs.sigmas, rtol=0, atol=1e-7)
+    told = rules.preconditioning.c_noise(rules.schedule, grid[:-1].float())
+    assert torch.equal(told.long(), theirs.timesteps)
+    assert told[:3].tolist() == [999, 993, 986]
+
+
+@pytest.mark.parametrize("name", [*CASES, "svd", "wan"])
 def test_settings_are_found_again(name):
-    cls, config, _ = CASES.get(name, ("EulerDiscreteScheduler", SVD, "euler"))
+    others = {
+        "svd": ("EulerDiscreteScheduler", SVD, "euler"),
+        "wan": ("UniPCMultistepScheduler", WAN, "unipc"),
+    }
+    cls, config, _ = (CASES | others)[name]
     rules = rules_from_config({"_class_name": cls} | config)
     again = config_from_rules(rules)
     assert rules_from_config(again) == rules

@@ -85,6 +85,27 @@ class NoPreconditioning(Preconditioning):
 
 
 @dataclass(frozen=True)
+class WholeTimesteps(Preconditioning):
+    """The network predicts the target itself and is told ``scale * t`` rounded down.
+
+    Args:
+        scale: Largest value of ``c_noise``.
+
+    Source:
+        Wan team 2025, arXiv:2503.20314, the released models.
+    """
+
+    scale: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"got scale={self.scale}, expected more than 0, e.g. 1000")
+
+    def c_noise(self, schedule: NoiseSchedule, t: Time) -> Time:
+        return torch.floor(self.scale * schedule.path_time(t))
+
+
+@dataclass(frozen=True)
 class DiscreteTimesteps(Preconditioning):
     """The network is told the index of the DDPM table, 0 to ``num_steps - 1``.
 

@@ -50,6 +50,28 @@ def shifted(num_steps: int, shift: float, t_max: float = 1.0, t_min: float = 0.0
     return shift_time(uniform(num_steps, t_max, t_min), shift)
 
 
+def flow_entries(num_steps: int, shift: float = 1.0, num_timesteps: int = 1000) -> Grid:
+    """Equal steps down to the first entry of a table, moved towards noise; the last goes to 0.
+
+    The first is a millionth below 1, where a solver in log-SNR can stand.
+
+    Args:
+        num_steps: Steps.
+        shift: 1 changes nothing; 3 to 5 in Wan.
+        num_timesteps: Entries of the table.
+
+    Raises:
+        ValueError: If the shift is not positive.
+
+    Source:
+        Wan team 2025, arXiv:2503.20314, its released sampler; the shift as for :func:`shifted`.
+    """
+    times = shifted(num_steps, shift, t_min=1 / num_timesteps)
+    times[0] -= 1e-6
+    times[-1] = 0
+    return times
+
+
 def karras(
     num_steps: int,
     schedule: NoiseSchedule,

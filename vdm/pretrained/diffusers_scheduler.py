@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from vdm.diffusion.discrete_schedules import BetaSpacing, DDPMTable
-from vdm.diffusion.preconditioning import DiscreteTimesteps, Preconditioning, SVDPreconditioning
-from vdm.diffusion.schedules import EDM, NoiseSchedule
+from vdm.diffusion.preconditioning import (
+    DiscreteTimesteps,
+    Preconditioning,
+    SVDPreconditioning,
+    WholeTimesteps,
+)
+from vdm.diffusion.schedules import EDM, LinearPath, NoiseSchedule
 from vdm.diffusion.shifted_schedules import SNRShifted, ZeroTerminalSNR
-from vdm.diffusion.targets import X0, Eps, Target, V
+from vdm.diffusion.targets import X0, Eps, Target, V, Velocity
 from vdm.pretrained.diffusers_settings import ForeignConfig, reading_settings
 from vdm.pretrained.parts import Parts
 
@@ -114,7 +119,11 @@ def config_from_rules(rules: SamplingRules) -> dict[str, Any]:
             "beta_schedule": betas[schedule.betas],
             "prediction_type": predictions.get(rules.target),
         }
-    if rules.time_grid == "karras":
+    if rules.time_grid == "flow_entries":
+        config |= {"num_train_timesteps": grid.get("num_timesteps", 1000)}
+        config |= {"use_flow_sigmas": True, "flow_shift": grid.get("shift", 1.0)}
+        config["prediction_type"] = "flow_prediction"
+    elif rules.time_grid == "karras":
         levels = {"prediction_type": "v_prediction", "timestep_type": "continuous"}
         config |= {**grid, **levels, "use_karras_sigmas": True}
     elif rules.time_grid == "lcm":
@@ -251,7 +260,33 @@ def _unipc(config: ForeignConfig) -> SamplingRules:
         sigma_max=None,
         shift_terminal=None,
     )
+    if config.take("use_flow_sigmas", False):
+        return _flow(config, "unipc")
     return _solver(config, "unipc")
+
+
+def _flow(config: ForeignConfig, sampler: str) -> SamplingRules:
+    """A multistep solver on the straight path, for networks that are told whole numbers."""
+    _check_clipping(config, False)
+    config.expect(
+        prediction_type="flow_prediction",
+        solver_order=2,
+        lower_order_final=True,
+        use_karras_sigmas=False,
+        use_exponential_sigmas=False,
+        use_beta_sigmas=False,
+        use_dynamic_shifting=False,
+        final_sigmas_type="zero",
+    )
+    for name in ("beta_start", "beta_end", "beta_schedule", "trained_betas"):
+        config.take(name, None)  # of a table, which is not used here
+    for name in ("timestep_spacing", "steps_offset", "rescale_betas_zero_snr", "time_shift_type"):
+        config.take(name, None)
+    count = config.take("num_train_timesteps", 1000)
+    grid: dict[str, float] = {"shift": config.take("flow_shift", 1.0), "num_timesteps": count}
+    return SamplingRules(
+        LinearPath(), Velocity(), WholeTimesteps(count), "flow_entries", grid, sampler
+    )
 
 
 def _solver(config: ForeignConfig, sampler: str) -> SamplingRules:
