@@ -93,7 +93,7 @@ def table_of(rows: list[Row]) -> Table:
     """What is printed."""
     version = diffusers.__version__
     table = Table(title=f"ours / diffusers {version}, CPU, torch {torch.__version__}, eager")
-    table.add_column("network")
+    table.add_column("network", no_wrap=True)
     for threads in ROUNDS:
         table.add_column(f"time, {threads} thread{'s'[: threads - 1]}", justify="right")
     for column in ("time in bf16", "memory", "peak, ours", "peak, theirs", "difference", ""):
@@ -121,7 +121,7 @@ def published(words: Sequence[str] = ("",)) -> int:
     names = [name for name in CASES if any(word.lower() in name.lower() for word in words)]
     rows = [measure(name) for name in names]
     mean = geometric_mean(rows)
-    console = Console()
+    console = Console(width=max(Console().width, 120))
     console.print(table_of(rows))
     missed = mean > MOST_MEAN_TIME
     console.print(

@@ -95,7 +95,7 @@ def _from_text(theirs, dim, dtype, size, repeats=1):
     )
 
 
-def decoder(dtype=torch.float32, size=(12, 20), frames=14):
+def decoder(dtype=torch.float32, size=(16, 28), frames=14):
     widths = [width // 2 for width in WIDTHS]
     levels = {"down_block_types": ["DownEncoderBlock2D"] * 4, "layers_per_block": 2}
     kind = diffusers.AutoencoderKLTemporalDecoder

@@ -149,8 +149,11 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
         torch.batch_norm_update_stats(frame.float(), None, None, 0.0)
         for frame in rearrange(x, "b c t h w -> (b t) 1 c h w")
     ]
-    mean, var = (torch.stack(values) for values in zip(*found, strict=True))
-    return tuple(rearrange(v, "(b t) c -> b c t", b=len(x)) for v in (mean, var))
+    mean, var = (
+        rearrange(torch.stack(values), "(b t) c -> b c t", b=len(x))
+        for values in zip(*found, strict=True)
+    )
+    return mean, var
 
 
 def make_group_norm(
