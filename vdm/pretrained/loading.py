@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vdm.layers.frames import FrameConv
 from vdm.pretrained.tensor_files import TensorFiles, name_of, release, what_is_wrong
 
-RELEASED_AFTER = 16 * 2**20
+RELEASED_AFTER = 4 * 2**20
 """Bytes that are converted before the file that they were read from is let go of."""
 
 
@@ -139,6 +139,8 @@ def fill(
         raise ValueError(f"{where}: {kind} misses {name_some(missing)}")
     if surplus := sorted(state.keys() - own.keys()):
         raise ValueError(f"{where}: {kind} has no {name_some(surplus)}")
+    is_empty = any(value.is_meta for value in own.values())
+    layouts = _layouts(module) if is_empty else {}
     checked, num_bytes = {}, 0
     for key, value in own.items():
         found = state[key]  # read once, where reading is late
@@ -148,18 +150,25 @@ def fill(
             raise ValueError(f"{name} has shape {got}, {kind} expects {expected}")
         if not is_finite(found):
             raise ValueError(f"{name} holds NaN or infinite values")
-        checked[key] = cast_weight(found, dtype, name)
-        if checked[key] is not found:
+        # One that is left in a mapped file would keep all others there, too.
+        layout = layouts.get(key, torch.preserve_format) if layouts else None
+        weight = checked[key] = cast_weight(found, dtype, name, layout)
+        if weight is not found:
             num_bytes += found.nbytes
         if num_bytes > RELEASED_AFTER:
             num_bytes = 0
             release(state)
-    is_empty = any(value.is_meta for value in own.values())
     module.load_state_dict(checked, assign=is_empty)
-    for part in module.modules():
-        if isinstance(part, FrameConv):
-            part.arrange()
     return module.eval().requires_grad_(False)
+
+
+def _layouts(module: nn.Module) -> dict[str, torch.memory_format]:
+    """How kernels lie in memory, where another way than in files is faster to read."""
+    return {
+        f"{name}.weight".lstrip("."): part.layout
+        for name, part in module.named_modules()
+        if isinstance(part, FrameConv)
+    }
 
 
 def is_finite(value: Tensor) -> bool:
@@ -171,8 +180,16 @@ def is_finite(value: Tensor) -> bool:
     return bool(torch.isfinite(torch.stack(torch.aminmax(value))).all())
 
 
-def cast_weight(value: Tensor, dtype: torch.dtype | None, key: str) -> Tensor:
+def cast_weight(
+    value: Tensor, dtype: torch.dtype | None, key: str, layout: torch.memory_format | None = None
+) -> Tensor:
     """A weight in another floating-point type; as it is if None.
+
+    Args:
+        value: The weight.
+        dtype: The type.
+        key: Its name, for messages.
+        layout: Copy it, even if it stays as it is, and lay the copy out so.
 
     Raises:
         ValueError: If it does not fit, or is quantised.
@@ -181,9 +198,13 @@ def cast_weight(value: Tensor, dtype: torch.dtype | None, key: str) -> Tensor:
         raise ValueError(
             f"{key}: got a quantised weight, expected plain numbers: load without quantize"
         )
-    if dtype in (None, value.dtype) or not value.is_floating_point():
+    kept = dtype is None or dtype == value.dtype or not value.is_floating_point()
+    if kept and layout is None:
         return value
-    cast = value.to(dtype)
+    chosen = torch.preserve_format if layout is None else layout
+    cast = value.to(value.dtype if kept else dtype, copy=True, memory_format=chosen)
+    if kept:
+        return cast
     if not is_finite(cast):
         raise ValueError(
             f"{key} does not fit into {str(dtype).removeprefix('torch.')}: "
