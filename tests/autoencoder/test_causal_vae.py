@@ -5,24 +5,29 @@ import torch
 
 from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.cogvideox_vae import CogVideoXDesign
-from vdm.autoencoder.latents import Factor
+from vdm.autoencoder.latents import Factor, Standard
+from vdm.autoencoder.wan_vae import WanDesign, WanResidualDesign
 from vdm.layers import conv
 from vdm.layers.conv import StreamState
 from vdm.pipelines.plan import MemoryMeter
 from vdm.utils.config import build, describe
 
 B = 2
+STANDARD = Standard((0.1, 0.2, -0.3), (1.5, 0.5, 2.0))
 DESIGNS = {
     "CogVideoX": (CogVideoXDesign(4), Factor(0.7), (True, False)),
+    "Wan 2.1": (WanDesign(), STANDARD, (False, True)),
+    "Wan 2.2": (WanResidualDesign(1), STANDARD, (False, True)),
 }
-CHUNKS = {"CogVideoX": ([3, 4], [5, 2], [3, 2, 2])}
+CHUNKS = {"CogVideoX": ([3, 4], [5, 2]), "Wan 2.1": ([1, 6], [2, 4, 1]), "Wan 2.2": ([3, 4],)}
 """Ways to hand over seven latent frames."""
 
 
 def tiny(name):
     design, scale, in_time = DESIGNS[name]
     torch.manual_seed(0)
-    vae = CausalVAE(design, scale, 3, (4, 8, 12), 1, 2, in_time, in_time)
+    doubles = in_time if name == "CogVideoX" else in_time[::-1]
+    vae = CausalVAE(design, scale, 3, (4, 8, 8), 1, 2, in_time, doubles)
     for parameter in vae.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     return vae.eval()
@@ -60,7 +65,7 @@ def test_a_copied_state_is_a_point_to_go_back_to(vae):
 @torch.no_grad()
 def test_memory_of_a_stream_does_not_grow_with_the_clip(vae):
     peaks = []
-    for num_latents in (3, 9):
+    for num_latents in (5, 9):
         latents = torch.randn(1, 3, num_latents, 3, 5)
         with MemoryMeter([*vae.parameters(), latents]) as meter:
             for _ in vae.decode_stream(latents):
@@ -76,6 +81,7 @@ def test_with_gradients_it_does_the_same_in_other_memory(vae, small, monkeypatch
     with torch.no_grad():
         expected = vae.decode(latents)
     frames = vae.decode(latents)
+    assert (frames.abs() < 1).any()
     torch.testing.assert_close(frames, expected, atol=1e-4, rtol=1e-4)
     parameters = list(vae.decoder.parameters())
     grads = torch.autograd.grad(frames.square().mean(), parameters)
@@ -116,6 +122,29 @@ def test_surplus_frames_of_cogvideox_are_those_of_the_first_latent():
     assert torch.equal(vae.decode(latents, num_frames=8), whole)
 
 
+@pytest.mark.parametrize("name", DESIGNS)
+def test_no_frame_sees_the_future_where_a_design_says_so(name):
+    vae = tiny(name)
+    video = torch.rand(1, 3, 5, 8, 12, requires_grad=True)
+    (grad,) = torch.autograd.grad(vae.encode(video)[:, :, 1].sum(), video)
+    seen = grad.abs().amax(dim=(0, 1, 3, 4)) > 0
+    assert vae.is_causal == (name != "CogVideoX")
+    assert seen.tolist() == [True] * 3 + [not vae.is_causal] * 2
+
+
+def test_wan_encodes_frames_that_fill_its_pieces():
+    vae, state = tiny("Wan 2.1"), StreamState()
+    with torch.no_grad():
+        vae.encode_chunk(torch.zeros(1, 3, 1, 8, 8), state)
+        with pytest.raises(ValueError, match="got 3 frames, expected an even number of further"):
+            vae.encode_chunk(torch.zeros(1, 3, 3, 8, 8), state)
+
+
+def test_as_many_means_as_deviations_are_needed():
+    with pytest.raises(ValueError, match="got 2 means and 1 standard deviations"):
+        Standard((0.0, 1.0), (1.0,))
+
+
 @pytest.mark.parametrize("is_inverse", [False, True])
 def test_a_factor_is_undone(is_inverse):
     raw, scale = torch.randn(B, 3, 2, 4, 5), Factor(0.7, is_inverse)
@@ -149,7 +178,7 @@ def test_cogvideox_goes_on_in_whole_pieces():
 
 
 def test_lengths_that_do_not_fit_together_are_refused():
-    with pytest.raises(ValueError, match="got 2 widths, 2 halves_time and 2 doubles_time"):
+    with pytest.raises(ValueError, match="got 2 widths, 2 for the decoder, 2 halves_time"):
         CausalVAE(CogVideoXDesign(4), Factor(1.0), 3, (4, 8), 1, 1, (True, True), (True, True))
     with pytest.raises(ValueError, match="got time halved 1 times and doubled 0 times"):
         CausalVAE(CogVideoXDesign(4), Factor(1.0), 3, (4, 8), 1, 1, (True,), (False,))

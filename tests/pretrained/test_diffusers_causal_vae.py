@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
 from tests.models.unet3d_oracles import reference, relative_error
 from vdm.pipelines.plan import MemoryMeter
@@ -21,13 +22,45 @@ COGVIDEOX = {
     "norm_num_groups": 4,
     "scaling_factor": 0.7,
 }
-TINY = {"CogVideoX": (AutoencoderKLCogVideoX, COGVIDEOX)}
+WAN = {
+    "base_dim": 6,
+    "z_dim": 5,
+    "dim_mult": [1, 2, 3, 2],
+    "num_res_blocks": 1,
+    "latents_mean": [0.1, -0.2, 0.3, -0.4, 0.5],
+    "latents_std": [1.1, 1.2, 1.3, 0.9, 0.8],
+}
+WAN_22 = WAN | {
+    "decoder_base_dim": 8,
+    "dim_mult": [1, 2, 2, 2],
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+}
+TINY = {
+    "CogVideoX": (AutoencoderKLCogVideoX, COGVIDEOX),
+    "Wan 2.1": (AutoencoderKLWan, WAN),
+    "Wan 2.2": (AutoencoderKLWan, WAN_22),
+}
+WAN_22_FULL = WAN_22 | {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "latents_mean": [0.1] * 48,
+    "latents_std": [1.5] * 48,
+}
 FULL = {
     "CogVideoX": (AutoencoderKLCogVideoX, {}, 215_583_907, 436),
+    "Wan 2.1": (AutoencoderKLWan, {}, 126_892_531, 194),
+    "Wan 2.2": (AutoencoderKLWan, WAN_22_FULL, 704_688_668, 196),
 }
-FRAMES = {"CogVideoX": [1, 5, 9, 17, 21]}
+FRAMES = {"CogVideoX": [1, 5, 17], "Wan 2.1": [1, 9], "Wan 2.2": [1, 9]}
 """Of clips that are encoded."""
-LATENT_FRAMES = {"CogVideoX": [1, 2, 3, 4, 7]}
+LATENT_FRAMES = {"CogVideoX": [1, 2, 5], "Wan 2.1": [1, 4], "Wan 2.2": [1, 3]}
 
 
 @cache
@@ -102,20 +135,24 @@ def test_full_sizes_have_the_same_keys_and_shapes(name):
     assert len(found) == num_keys
 
 
+MEMORY = {"CogVideoX": 0.45, "Wan 2.1": 0.67, "Wan 2.2": 0.5}
+"""Share of the reference's. What Wan's convolutions remember is half of that, here as there."""
+
+
 @pytest.mark.parametrize("name", FULL)
 @torch.no_grad()
-def test_decoding_takes_half_the_memory_of_the_reference(name):
+def test_decoding_takes_less_memory_than_the_reference(name):
     cls, config, *_ = FULL[name]
     with torch.device("meta"):
         theirs = cls(**config).eval()
         ours = causal_vae_from_config({**theirs.config, "_class_name": cls.__name__})
-        latents = torch.empty(1, ours.latent_channels, 5, 30, 44)
+        latents = torch.empty(1, ours.latent_channels, 3, 30, 44)
     peaks = []
     for vae in (ours, theirs):
         with MemoryMeter([*vae.parameters(), latents]) as meter:
             vae.decode(latents)
         peaks.append(meter.peak)
-    assert peaks[0] <= 0.5 * peaks[1]
+    assert peaks[0] <= MEMORY[name] * peaks[1]
 
 
 REFUSED = {
@@ -125,6 +162,12 @@ REFUSED = {
         ({"temporal_compression_ratio": 3}, "got temporal_compression_ratio=3, expected a power"),
         ({"norm_eps": 1e-5}, "got norm_eps=1e-05, expected 1e-06"),
         ({"strength": 3}, "got strength=3, which nothing reads"),
+    ],
+    "Wan 2.1": [
+        ({"attn_scales": [0.5]}, "got attn_scales=.0.5., expected"),
+        ({"patch_size": 2}, "got patch_size=2, expected None"),
+        ({"latents_mean": [0.0]}, "got 1 means, expected 5"),
+        ({"scale_factor_spatial": 16}, "got scale_factor_spatial=16, expected 8"),
     ],
 }
 

@@ -1,22 +1,23 @@
 """What causal video VAEs are put together from: blocks, levels, encoder and decoder.
 
 Every layer is called with the next piece of a clip and what it has to know besides: the past, and
-in decoders the latents. Where nothing is differentiated, blocks work in one memory: a norm writes
-into it, the convolution after it overwrites it. Video is channels-last, so frames lie one after the
-other.
+in decoders the latents. Where nothing is differentiated, norms and the convolutions after them take
+a few frames at a time and write where the frames came from. Video is channels-last, so frames lie
+one after the other.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vdm.layers.conv import CausalConv3d, StreamState, Volume, empty_room
+from vdm.layers.conv import CausalConv3d, StreamState, Volume, empty_frames
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,31 @@ class Piece:
     latents: Volume | None = None
 
 
-class PieceNorm(nn.Module, ABC):
-    """A normalisation that can write where it is told to."""
+@runtime_checkable
+class FrameRule(Protocol):
+    """How single frames of a piece are normalised."""
 
-    @abstractmethod
-    def forward(self, x: Volume, piece: Piece, out: Tensor | None = None) -> Volume:
-        """Normalise.
+    def __call__(self, number: int, out: Tensor | None = None) -> Tensor:
+        """One frame.
 
         Args:
-            x: The piece.
-            piece: What is known besides.
-            out: Where the result goes, ``x`` itself if wanted; without gradients only.
+            number: Which.
+            out: Where the result goes; without gradients only.
         """
+        ...
+
+
+class PieceNorm(nn.Module, ABC):
+    """A normalisation that can be applied frame by frame."""
+
+    @abstractmethod
+    def rule(self, x: Volume, piece: Piece) -> FrameRule:
+        """How the frames of a piece are normalised: what depends on all of them is known then."""
+
+    def forward(self, x: Volume, piece: Piece) -> Volume:
+        """Normalise a piece."""
+        rule = self.rule(x, piece)
+        return torch.stack([rule(number) for number in range(x.shape[2])], dim=2)
 
 
 class NormedConv(nn.Module):
@@ -58,27 +72,26 @@ class NormedConv(nn.Module):
         super().__init__()
         self.norm, self.conv = norm, conv
 
-    def forward(self, x: Volume, piece: Piece) -> Volume:
-        """Transform a piece."""
+    def forward(self, x: Volume, piece: Piece, out: Volume | None = None) -> Volume:
+        """Transform a piece.
+
+        Args:
+            x: The piece.
+            piece: What is known besides.
+            out: Memory for the result, which may be that of ``x``; not used with gradients.
+        """
         if torch.is_grad_enabled():
             return self.conv(F.silu(self.norm(x, piece)), piece.state)
-        return self.in_room(x, self.room(x), piece)[:, :, self.num_past :]
-
-    @property
-    def num_past(self) -> int:
-        """Frames that the convolution looks back."""
-        return self.conv.kernel_size[0] - 1
-
-    def room(self, x: Volume) -> Volume:
-        """Memory for the norm's result and the past before it."""
-        return empty_room(x, self.num_past)
-
-    def in_room(self, x: Volume, room: Volume, piece: Piece) -> Volume:
-        """Transform a piece in the memory given, as :meth:`CausalConv3d.in_room` does."""
-        present = room[:, :, self.num_past :]
-        self.norm(x, piece, out=present)
-        F.silu(present, inplace=True)
-        return self.conv.in_room(room, piece.state)
+        rule, back = self.norm.rule(x, piece), self.conv.kernel_size[0] - 1
+        if out is None:
+            out = empty_frames(x, x.shape[2], self.conv.out_channels)
+        for frames in self.conv.slabs(x):
+            room = empty_frames(x, back + frames.stop - frames.start, x.shape[1])
+            for number in range(frames.start, frames.stop):
+                rule(number, out=room[:, :, back + number - frames.start])
+            F.silu(room[:, :, back:], inplace=True)
+            out[:, :, frames] = self.conv.in_room(room, piece.state)
+        return out
 
 
 class ResBlock(nn.Module):
@@ -87,20 +100,26 @@ class ResBlock(nn.Module):
     Args:
         first: Norm and convolution to the channels of the output.
         second: Norm and convolution.
-        shortcut: From the channels of the input to those of the output.
+        shortcut: Convolution of single positions to the channels of the output, if they are others.
     """
 
-    def __init__(self, first: NormedConv, second: NormedConv, shortcut: nn.Module) -> None:
+    def __init__(
+        self, first: NormedConv, second: NormedConv, shortcut: CausalConv3d | None
+    ) -> None:
         super().__init__()
         self.first, self.second, self.shortcut = first, second, shortcut
 
     def forward(self, x: Volume, piece: Piece) -> Volume:
         """Transform a piece."""
+        h = self.first(x, piece)
+        h = self.second(h, piece, out=h)
+        if self.shortcut is None:
+            return h.add_(x)
         if torch.is_grad_enabled():
-            return self.second(self.first(x, piece), piece) + self.shortcut(x)
-        room = self.first.in_room(x, self.first.room(x), piece)
-        room = self.second.in_room(room[:, :, self.first.num_past :], room, piece)
-        return room[:, :, self.second.num_past :].add_(self.shortcut(x))
+            return h + self.shortcut(x)
+        for frames in self.shortcut.slabs(x):
+            h[:, :, frames] += self.shortcut(x[:, :, frames])
+        return h
 
 
 class Level(nn.Module):
@@ -116,11 +135,20 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.resize = resize
 
+    def steps(self) -> list[nn.Module]:
+        """Modules to be called one after the other, so that nobody keeps what went in before."""
+        return [*self.blocks] if self.resize is None else [*self.blocks, self.resize]
+
     def forward(self, x: Volume, piece: Piece) -> Volume:
         """Transform a piece."""
-        for block in self.blocks:
-            x = block(x, piece)
-        return x if self.resize is None else self.resize(x, piece)
+        return run(Level.steps(self), x, piece)
+
+
+def run(steps: Sequence[nn.Module], x: Tensor, piece: Piece) -> Tensor:
+    """Call modules one after the other."""
+    for step in steps:
+        x = step(x, piece)
+    return x
 
 
 class CausalDesign(ABC):
@@ -131,6 +159,10 @@ class CausalDesign(ABC):
 
     is_causal: bool
     """Whether no frame depends on a later one."""
+    maps_latents = False
+    """Whether moments and latents pass through a linear map on their way out and in."""
+    patch_size = 1
+    """Side of the square of pixels that is folded into channels."""
 
     @abstractmethod
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> CausalConv3d:
@@ -160,12 +192,43 @@ class CausalDesign(ABC):
     def decode_sizes(self, num_frames: int, is_start: bool) -> list[int]:
         """Latent frames of the pieces that the next ones of a clip are decoded in."""
 
+    def enlarged(self, channels: int) -> int:
+        """Channels after :meth:`enlarge`."""
+        return channels
+
+    def down_level(
+        self, blocks: list[ResBlock], in_channels: int, channels: int, in_time: bool | None
+    ) -> Level:
+        """A level of an encoder.
+
+        Args:
+            blocks: Its blocks.
+            in_channels: Channels of its input.
+            channels: Channels of its output.
+            in_time: Whether there are fewer frames after it; None if it is the last.
+        """
+        return Level(blocks, None if in_time is None else self.shrink(channels, in_time))
+
+    def up_level(
+        self, blocks: list[ResBlock], in_channels: int, channels: int, in_time: bool | None
+    ) -> Level:
+        """A level of a decoder, of the same arguments."""
+        return Level(blocks, None if in_time is None else self.enlarge(channels, in_time))
+
+    def fold(self, video: Volume) -> Volume:
+        """Pixels as the encoder takes them."""
+        return video
+
+    def unfold(self, folded: Volume) -> Volume:
+        """Pixels out of what the decoder gives."""
+        return folded
+
     def block(self, in_channels: int, channels: int, latent_channels: int | None) -> ResBlock:
         """A residual block."""
         return ResBlock(
             NormedConv(self.norm(in_channels, latent_channels), self.conv(in_channels, channels)),
             NormedConv(self.norm(channels, latent_channels), self.conv(channels, channels)),
-            nn.Identity() if in_channels == channels else self.conv(in_channels, channels, 1),
+            None if in_channels == channels else self.conv(in_channels, channels, 1),
         )
 
 
@@ -190,14 +253,13 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         width = widths[0]
-        self.embed = design.conv(3, width)
+        self.embed = design.conv(3 * design.patch_size**2, width)
         levels = []
         for next_width, in_time in zip(widths, [*halves_time, None], strict=True):
-            blocks = []
-            for _ in range(depth):
-                blocks.append(design.block(width, next_width, None))
-                width = next_width
-            levels.append(Level(blocks, None if in_time is None else design.shrink(width, in_time)))
+            ins = [width] + [next_width] * (depth - 1)
+            blocks = [design.block(before, next_width, None) for before in ins]
+            levels.append(design.down_level(blocks, width, next_width, in_time))
+            width = next_width
         self.levels = nn.ModuleList(levels)
         self.middle = nn.ModuleList(design.middle(width, None))
         self.out = NormedConv(design.norm(width, None), design.conv(width, 2 * latent_channels))
@@ -205,10 +267,9 @@ class Encoder(nn.Module):
     def forward(self, video: Volume, state: StreamState) -> Volume:
         """Mean and log-variance of a piece, one behind the other."""
         piece = Piece(state)
-        x = self.embed(video.contiguous(memory_format=torch.channels_last_3d), state)
-        for layer in (*self.levels, *self.middle):
-            x = layer(x, piece)
-        return self.out(x, piece)
+        video = video.contiguous(memory_format=torch.channels_last_3d)
+        levels = [step for level in self.levels for step in level.steps()]  # type: ignore[operator]
+        return run([*levels, *self.middle, self.out], self.embed(video, state), piece)
 
 
 class Decoder(nn.Module):
@@ -232,26 +293,37 @@ class Decoder(nn.Module):
         doubles_time: Sequence[bool],
     ) -> None:
         super().__init__()
-        width = widths[-1]
+        width, self.is_causal = widths[-1], design.is_causal
         self.embed = design.conv(latent_channels, width)
         self.middle = nn.ModuleList(design.middle(width, latent_channels))
         levels = []
         for next_width, in_time in zip(reversed(widths), [*doubles_time, None], strict=True):
-            blocks = []
-            for _ in range(depth):
-                blocks.append(design.block(width, next_width, latent_channels))
-                width = next_width
-            levels.append(
-                Level(blocks, None if in_time is None else design.enlarge(width, in_time))
-            )
+            ins = [width] + [next_width] * (depth - 1)
+            blocks = [design.block(before, next_width, latent_channels) for before in ins]
+            levels.append(design.up_level(blocks, width, next_width, in_time))
+            width = next_width if in_time is None else design.enlarged(next_width)
         self.levels = nn.ModuleList(levels)
-        self.out = NormedConv(design.norm(width, latent_channels), design.conv(width, 3))
+        pixels = 3 * design.patch_size**2
+        self.out = NormedConv(design.norm(width, latent_channels), design.conv(width, pixels))
 
     def forward(self, raw: Volume, state: StreamState) -> Volume:
         """Frames of a piece of latents."""
         raw = raw.contiguous(memory_format=torch.channels_last_3d)
         piece = Piece(state, raw)
-        x = self.embed(raw, state)
-        for layer in (*self.middle, *self.levels):
-            x = layer(x, piece)
-        return self.out(x, piece)
+        if self.is_causal:
+            x = run([*self.middle], self.embed(raw, state), piece)
+            return torch.cat(list(self._frames(x, 0, piece)), dim=2)
+        levels = [step for level in self.levels for step in level.steps()]  # type: ignore[operator]
+        return run([*self.middle, *levels, self.out], self.embed(raw, state), piece)
+
+    def _frames(self, x: Tensor, level: int, piece: Piece) -> Iterator[Tensor]:
+        """Frames of what goes into a level, where nothing but causal layers couples them.
+
+        Each goes all the way up before the next.
+        """
+        if level == len(self.levels):
+            yield self.out(x, piece)
+            return
+        steps = self.levels[level].steps()  # type: ignore[operator]
+        for frame in run(steps, x, piece).split(1, dim=2):
+            yield from self._frames(frame, level + 1, piece)

@@ -32,6 +32,7 @@ class CausalVAE(nn.Module):
         decoder_depth: Blocks of every level of the decoder.
         halves_time: Whether frames are fewer after a level of the encoder, for all but the last.
         doubles_time: Whether frames are more after a level of the decoder, for all but the last.
+        decoder_widths: Channels of the decoder's levels, if they are others.
 
     Raises:
         ValueError: If the lengths do not fit together, or time is not halved as often as doubled.
@@ -49,12 +50,15 @@ class CausalVAE(nn.Module):
         decoder_depth: int = 4,
         halves_time: Sequence[bool] = (True, True, False),
         doubles_time: Sequence[bool] = (True, True, False),
+        decoder_widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if not len(halves_time) + 1 == len(doubles_time) + 1 == len(widths):
+        lengths = [len(widths), len(decoder_widths or widths)]
+        lengths += [len(halves_time) + 1, len(doubles_time) + 1]
+        if len(set(lengths)) > 1:
             raise ValueError(
-                f"got {len(widths)} widths, {len(halves_time)} halves_time and "
-                f"{len(doubles_time)} doubles_time; expected n, n - 1, n - 1"
+                f"got {lengths[0]} widths, {lengths[1]} for the decoder, {len(halves_time)} "
+                f"halves_time and {len(doubles_time)} doubles_time; expected n, n, n - 1, n - 1"
             )
         if sum(halves_time) != sum(doubles_time):
             raise ValueError(
@@ -63,9 +67,15 @@ class CausalVAE(nn.Module):
             )
         self.design, self.scale, self.latent_channels = design, scale, latent_channels
         self.is_causal = design.is_causal
-        side = 2 ** len(halves_time)
+        side = design.patch_size * 2 ** len(halves_time)
         self.strides = (2 ** sum(halves_time), side, side)
         self.encoder = Encoder(design, latent_channels, widths, encoder_depth, halves_time)
+        self.to_moments: nn.Module = nn.Identity()
+        self.from_latents: nn.Module = nn.Identity()
+        if design.maps_latents:
+            self.to_moments = design.conv(2 * latent_channels, 2 * latent_channels, 1)
+            self.from_latents = design.conv(latent_channels, latent_channels, 1)
+        widths = widths if decoder_widths is None else decoder_widths
         self.decoder = Decoder(design, latent_channels, widths, decoder_depth, doubles_time)
 
     # One piece: the only implementation of either direction.
@@ -77,7 +87,8 @@ class CausalVAE(nn.Module):
             video: The next frames, one piece of them.
             state: The past of the clip, advanced by this call.
         """
-        mean, logvar = self.encoder(video, state).chunk(2, dim=1)
+        moments = self.to_moments(self.encoder(self.design.fold(video), state))
+        mean, logvar = moments.chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
     def decode_chunk(self, raw: Latents, state: StreamState) -> Video:
@@ -87,7 +98,7 @@ class CausalVAE(nn.Module):
             raw: The next raw latents, one piece of them.
             state: The past of the clip, advanced by this call.
         """
-        return self.decoder(raw, state)
+        return self.design.unfold(self.decoder(self.from_latents(raw), state))
 
     # Whole clips and parts of them as folds over pieces.
 

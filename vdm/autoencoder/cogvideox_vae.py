@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vdm.autoencoder.causal_blocks import CausalDesign, Piece, PieceNorm
+from vdm.autoencoder.causal_blocks import CausalDesign, FrameRule, Piece, PieceNorm
 from vdm.autoencoder.image_vae import Enlarge, Shrink
 from vdm.layers.conv import CausalConv3d, Volume
 
@@ -39,19 +39,23 @@ class PieceGroupNorm(PieceNorm):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def line(self, x: Volume) -> tuple[Tensor, Tensor]:
-        """Gain and offset of every channel that normalise a piece."""
+        """Gain and offset of every channel that normalise a piece, ``b c 1 1``."""
         mean, variance = (
             each.repeat_interleave(x.shape[1] // self.num_groups, dim=1).to(x.dtype)
             for each in moments(x, self.num_groups)
         )
         gain = self.weight * torch.rsqrt(variance + EPS)
         offset = self.bias - mean * gain
-        return gain[:, :, None, None, None], offset[:, :, None, None, None]
+        return gain[:, :, None, None], offset[:, :, None, None]
 
-    def forward(self, x: Volume, piece: Piece, out: Tensor | None = None) -> Volume:
-        """Normalise."""
+    def rule(self, x: Volume, piece: Piece) -> FrameRule:
+        """One gain and one offset for all frames."""
         gain, offset = self.line(x)
-        return torch.addcmul(offset, x, gain, out=out)
+
+        def normalise(number: int, out: Tensor | None = None) -> Tensor:
+            return torch.addcmul(offset, x[:, :, number], gain, out=out)
+
+        return normalise
 
 
 def moments(
@@ -91,39 +95,39 @@ class LatentGroupNorm(PieceNorm):
         self.to_gain = nn.Conv3d(latent_channels, channels, 1)
         self.to_offset = nn.Conv3d(latent_channels, channels, 1)
 
-    def forward(self, x: Volume, piece: Piece, out: Tensor | None = None) -> Volume:
-        """Normalise."""
+    def rule(self, x: Volume, piece: Piece) -> FrameRule:
+        """A gain and an offset for every latent."""
         assert piece.latents is not None
-        gain, offset = self.norm.line(x)
+        gain, offset = (each[:, :, None] for each in self.norm.line(x))
         modulation = self.to_gain(piece.latents)
         offset = torch.addcmul(self.to_offset(piece.latents), offset, modulation)
         gain = gain * modulation
-        if out is None and not torch.is_grad_enabled():
-            out = torch.empty_like(x)
-        found = []
-        for frames, latents in alignment(x.shape[2], gain.shape[2]):
-            grid = gain[:, :, latents].shape[2:]
-            on_grid = [each[:, :, latents, None, :, None, :, None] for each in (offset, gain)]
-            target = None if out is None else blocks(out[:, :, frames], grid)
-            part = blocks(x[:, :, frames], grid)
-            part = torch.addcmul(on_grid[0], part, on_grid[1], out=target)
-            found.append(part)
-        if out is not None:
-            return out
-        return torch.cat([part.flatten(2, 3).flatten(3, 4).flatten(4, 5) for part in found], dim=2)
+        num_frames, (num_latents, h, w) = x.shape[2], gain.shape[2:]
+
+        def normalise(number: int, out: Tensor | None = None) -> Tensor:
+            latent = latent_of(number, num_frames, num_latents)
+            each = (offset[:, :, latent], gain[:, :, latent])
+            low, high = (table[:, :, :, None, :, None] for table in each)
+            frame = blocks(x[:, :, number], h, w)
+            if out is None:
+                return torch.addcmul(low, frame, high).flatten(4, 5).flatten(2, 3)
+            return torch.addcmul(low, frame, high, out=blocks(out, h, w))
+
+        return normalise
 
 
-def blocks(x: Volume, grid: tuple[int, ...]) -> Tensor:
-    """A view of video as one block of pixels for each latent: ``b c t rt h rh w rw``."""
-    t, h, w = grid
-    return x.unflatten(4, (w, -1)).unflatten(3, (h, -1)).unflatten(2, (t, -1))
+def blocks(
+    frame: Float[Tensor, "b c height width"], h: int, w: int
+) -> Float[Tensor, "b c h rh w rw"]:
+    """A view of frames as one block of pixels for each of ``h`` times ``w`` latents."""
+    return frame.unflatten(3, (w, -1)).unflatten(2, (h, -1))
 
 
-def alignment(num_frames: int, num_latents: int) -> list[tuple[slice, slice]]:
-    """Which frames stand for which latent frames: of an odd number the first are a pair."""
+def latent_of(number: int, num_frames: int, num_latents: int) -> int:
+    """The latent frame that a frame belongs to: of an odd number the first are a pair."""
     if num_frames > 1 and num_frames % 2:
-        return [(slice(1), slice(1)), (slice(1, num_frames), slice(1, num_latents))]
-    return [(slice(num_frames), slice(num_latents))]
+        return 0 if number == 0 else 1 + (number - 1) * (num_latents - 1) // (num_frames - 1)
+    return number * num_latents // num_frames
 
 
 class ShrinkPairs(nn.Module):

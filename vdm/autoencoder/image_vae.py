@@ -159,11 +159,32 @@ class Shrink(nn.Module):
 
 
 class Enlarge(FrameUpsample):
-    """Twice as high and wide: pixels are repeated, then a convolution."""
+    """Twice as high and wide: pixels are repeated, then a convolution.
 
-    def forward(self, x: Volume) -> Float[Tensor, "b c t h_out w_out"]:  # type: ignore[override]
+    A pixel of the output meets 2 x 2 different ones, so each of the four that stand for one pixel
+    is convolved with a kernel of that size, of sums of weights: 4 products instead of 9, and the
+    repeated pixels are nowhere in memory.
+    """
+
+    def forward(self, x: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:  # type: ignore[override]
         """Double every frame."""
-        return super().forward(x, (2 * x.shape[3], 2 * x.shape[4]))
+        frames = rearrange(x, "b c t h w -> (b t) c h w")
+        n, _, h, w = frames.shape
+        weight, bias = self.conv.weight, self.conv.bias
+        sums = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+        kernels = torch.einsum("yam,oimn,xbn->yxoiab", sums, weight, sums)
+        out = torch.empty(
+            (n, len(weight), 2 * h, 2 * w),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
+        for row in range(2):
+            for column in range(2):
+                part = F.conv2d(frames, kernels[row, column], bias, padding=1)
+                part = part[:, :, row : row + h, column : column + w]
+                out[:, :, row::2, column::2] = part
+        return rearrange(out, "(b t) c h w -> b c t h w", b=len(x))
 
 
 class Level(nn.Module):

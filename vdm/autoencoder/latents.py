@@ -98,6 +98,45 @@ class Factor(LatentScale):
         return raw / self.factor if self.is_inverse_for_given else self.normalize(raw)
 
 
+@dataclass(frozen=True)
+class Standard(LatentScale):
+    """Measured mean and standard deviation of every channel.
+
+    Args:
+        mean: Of raw latents.
+        std: Likewise.
+
+    Raises:
+        ValueError: If there are not as many of one as of the other.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"got {len(self.mean)} means and {len(self.std)} standard deviations, expected as "
+                "many"
+            )
+
+    def normalize(self, raw: Latents) -> Latents:
+        """Subtract and divide."""
+        mean, std = self._tables(raw)
+        return (raw - mean) / std
+
+    def denormalize(self, latents: Latents) -> Latents:
+        """Multiply and add."""
+        mean, std = self._tables(latents)
+        return latents * std + mean
+
+    def _tables(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (
+            like.new_tensor(values)[:, None, None, None] for values in (self.mean, self.std)
+        )
+        return mean, std
+
+
 def draw(mean: Latents, logvar: Latents, generator: torch.Generator | None) -> Latents:
     """Draw from the posterior.
 

@@ -121,35 +121,27 @@ class CausalConv3d(nn.Conv3d):
         return x[:, :, :1].expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
 
     def in_room(self, room: Volume, state: StreamState) -> Volume:
-        """Convolve frames where they lie, without stride and without gradients.
-
-        A frame's output depends on no later frame, so from the last to the first each may take the
-        place of its input: no second copy of a chunk is made.
+        """Convolve frames without stride that have room for the past before them.
 
         Args:
-            room: As many frames as the kernel looks back, whatever they hold, then the next chunk;
-                overwritten.
+            room: As many frames as the kernel looks back, which are overwritten, then the next
+                frames.
             state: The past of the clip, advanced by this call.
-
-        Returns:
-            As many frames as before, whatever they hold, then the result: the same memory if there
-            are as many channels.
         """
         back = self.kernel_size[0] - 1
-        known = state.has_started(self)
-        room[:, :, :back] = state.recall(self) if known else self.before(room[:, :, back:])
+        past = state.recall(self)
+        room[:, :, :back] = self.before(room[:, :, back:]) if past is None else past
+        state.remember(self, None)  # two memories at once would be one too many
         state.remember(self, room[:, :, -back:].clone())
-        out = room
-        if self.in_channels != self.out_channels:
-            out = empty_room(room[:, :, back:], back, self.out_channels)
-        b, c, _, h, _ = room.shape
-        num_frames = room.shape[2] - back
-        at_a_time = max(1, SMALL // (b * c * h) + 1 - back)
+        return super().forward(room)
+
+    def slabs(self, x: Volume) -> list[slice]:
+        """Frames to convolve at a time: few, for little memory, but no more slowly than all."""
+        b, c, num_frames, h, _ = x.shape
+        at_a_time = max(1, SMALL // (b * c * h) + 2 - self.kernel_size[0])
         count = max(1, num_frames // at_a_time)
-        stops = [num_frames * part // count for part in range(count, -1, -1)]
-        for stop, start in pairwise(stops):
-            out[:, :, back + start : back + stop] = super().forward(room[:, :, start : back + stop])
-        return out
+        stops = [num_frames * part // count for part in range(count + 1)]
+        return [slice(*ends) for ends in pairwise(stops)]
 
 
 class CausalConv3dFromZero(CausalConv3d):
@@ -160,11 +152,11 @@ class CausalConv3dFromZero(CausalConv3d):
         return torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
 
 
-def empty_room(like: Volume, num_frames: int, num_channels: int | None = None) -> Volume:
-    """Memory for a chunk and some frames before it, channels last."""
-    b, c, t, h, w = like.shape
+def empty_frames(like: Volume, num_frames: int, num_channels: int) -> Volume:
+    """Memory for video of the same size as other video, channels last."""
+    b, _, _, h, w = like.shape
     return torch.empty(
-        (b, num_channels or c, num_frames + t, h, w),
+        (b, num_channels, num_frames, h, w),
         dtype=like.dtype,
         device=like.device,
         memory_format=torch.channels_last_3d,

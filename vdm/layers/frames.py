@@ -54,14 +54,15 @@ class FrameUpsample(nn.Module):
     """Repeat pixels up to a given size, then a convolution of every frame.
 
     Args:
-        channels: Channels of input and output.
+        channels: Channels of the input.
+        out_channels: Channels of the output; as many if not given.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int | None = None) -> None:
         super().__init__()
-        self.conv = FrameConv(channels, channels)
+        self.conv = FrameConv(channels, out_channels or channels)
 
-    def forward(self, x: Volume, size: tuple[int, int]) -> Float[Tensor, "b c t h_out w_out"]:
+    def forward(self, x: Volume, size: tuple[int, int]) -> Float[Tensor, "b c_out t h_out w_out"]:
         """Enlarge every frame to the size of the skip that it will meet; sizes may be odd."""
 
         def enlarge(x: Volume) -> Tensor:

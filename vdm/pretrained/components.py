@@ -27,6 +27,7 @@ from vdm.pretrained.diffusers_scheduler import (
 )
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.loading import Reading, read_pickled
+from vdm.pretrained.original_causal_vae import is_causal_vae, load_original_vae
 from vdm.pretrained.original_network import build_network, load_original_network, network_in
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
@@ -68,10 +69,11 @@ def load_network(
 def load_autoencoder(
     folder: str | Path, *, variant: str | None = None, dtype: str | torch.dtype | None = None
 ) -> nn.Module:
-    """The autoencoder of a model, or of a component folder of diffusers, in eval mode.
+    """The autoencoder of a model, in eval mode.
 
     Args:
-        folder: A model, or a component folder of diffusers.
+        folder: A model, a component folder of diffusers, or the single file of a causal VAE's
+            authors.
         variant: Which weights of a folder of diffusers, e.g. ``fp16``.
         dtype: Convert weights to this type as they are read; as they are stored if None.
 
@@ -80,8 +82,12 @@ def load_autoencoder(
         ValueError: If the model has none, or a key is missing, surplus or of another shape.
     """
     path, how = locate(folder), Reading(variant, parse_dtype(dtype))
-    is_component = (path / CONFIG).is_file()
-    return load_vae(path, how) if is_component else _part(folder, "autoencoder", how)
+    if (path / CONFIG).is_file():
+        return load_vae(path, how)
+    is_safe = path.suffix == ".safetensors" and path.is_file()
+    if path.suffix in (".pt", ".pth") or (is_safe and is_causal_vae(TensorFiles([path]))):
+        return load_original_vae(path, how)
+    return _part(folder, "autoencoder", how)
 
 
 def load_schedule(folder: str | Path) -> SamplingRules:
