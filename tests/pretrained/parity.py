@@ -1,15 +1,16 @@
 """How close models are to their references, part by part and as a whole.
 
 Every family of systems has its own module, with the names of its ``SYSTEMS``, its ``REFERENCE``,
-and ``pairs(system)``: for each part, what is made here beside what is made there.
+and ``pairs(system)``: for each part, what is made here beside what is made there. Of some
+systems the autoencoder alone is measured.
 """
 
 import torch
 
 from tests.models.unet3d_oracles import relative_error
-from tests.pretrained import parity_dit, parity_lavie, parity_unet, parity_videocrafter
+from tests.pretrained import parity_dit, parity_lavie, parity_unet, parity_vae, parity_videocrafter
 
-FAMILIES = (parity_unet, parity_videocrafter, parity_lavie, parity_dit)
+FAMILIES = (parity_unet, parity_videocrafter, parity_lavie, parity_dit, parity_vae)
 SYSTEMS = {system: family for family in FAMILIES for system in family.SYSTEMS}
 
 

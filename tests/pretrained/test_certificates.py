@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.pretrained import parity_vae
 from tests.pretrained.parity import SYSTEMS, measure
 from vdm.pretrained import systems
 from vdm.pretrained.certificates import certificate
@@ -22,10 +23,12 @@ def test_every_system_has_a_certificate():
 def test_it_is_as_close_as_its_certificate_says(system):
     said = certificate(system).parts
     measured = measure(system)
-    assert measured.keys() == said.keys() == LIMITS.keys()
-    for part, limit in LIMITS.items():
+    is_whole = system not in parity_vae.SYSTEMS
+    assert measured.keys() == said.keys() == (LIMITS.keys() if is_whole else {"autoencoder"})
+    for part in said:
+        limit = LIMITS[part]
         assert measured[part]["max_rel"] <= limit, part
         assert said[part].max_rel <= limit, part
         # Another processor rounds otherwise, but not much more.
         assert measured[part]["max_abs"] <= 10 * max(said[part].max_abs, 1e-6), part
-    assert measured["frames"]["max_abs"] <= LIMITS["frames"]
+    assert not is_whole or measured["frames"]["max_abs"] <= LIMITS["frames"]
