@@ -92,10 +92,10 @@ def time_arms(
         locate: Gives a trained model of an arm; any seed will do.
         num_rounds: Clips of every arm and setting, after one that is not counted.
     """
-    asked = [(None, None)]
-    for argument, values in {**experiment.sweep, **experiment.timed}.items():
-        asked += [(argument, value) for value in values]
-    timing, ways = Timing(describe_machine()), []
+    asked: list[tuple[str | None, Any]] = [(None, None)]
+    for name, values in {**experiment.sweep, **experiment.timed}.items():
+        asked += [(name, value) for value in values]
+    timing, ways = Timing(describe_machine()), list[tuple[Way, dict[str, Any]]]()
     for arm in experiment.arms:
         generate = vdm.load(locate(arm))
         sample = {**experiment.scoring.sample, **arm.sample}
@@ -103,8 +103,8 @@ def time_arms(
             changed = sample if argument is None else {**sample, argument: value}
             is_streamed = argument == "num_frames" and is_causal(generate)
             ways.append((Way(arm.name, generate, is_streamed), changed))
-            row = {"arm": arm.name, "argument": argument, "value": value, "seconds": []}
-            timing.rows.append(row)
+            told = {"arm": arm.name, "argument": argument, "value": value}
+            timing.rows.append({**told, "seconds": list[float]()})
     for turn in range(num_rounds + 1):
         for (way, sample), row in zip(ways, timing.rows, strict=True):
             seconds = _seconds(way, sample, turn)

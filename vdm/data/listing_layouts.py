@@ -82,5 +82,5 @@ def _members(shard: Path, archive: tarfile.TarFile) -> Rows:
         said = read(parts.get("txt")).decode("utf-8-sig", "replace")
         if not said and "json" in parts:
             said = str(json.loads(read(parts["json"])).get("caption") or "")
-        place = (video.offset_data, video.size)
-        yield Listed(f"{shard.name}/{key}{Path(video.name).suffix}", shard, place, one_line(said))
+        part = (video.offset_data, video.size)
+        yield Listed(f"{shard.name}/{key}{Path(video.name).suffix}", shard, part, one_line(said))

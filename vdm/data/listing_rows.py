@@ -99,13 +99,13 @@ def read_table(path: Path) -> list[Row]:
         head = [plain(name) for name in next(lines, [])]
         if twice := {name for name in head if head.count(name) > 1}:
             raise ValueError(f"{path}: got column {sorted(twice)[0]!r} twice")
-        rows = []
+        rows = list[Row]()
         for number, cells in enumerate(lines, 2):
             if cells and len(cells) != len(head):
                 raise ValueError(f"{path}:{number}: got {len(cells)} cells, expected {len(head)}")
             rows += [dict(zip(head, cells, strict=True))] if cells else []
         return rows
-    rows = []
+    rows = list[Row]()
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue

@@ -90,7 +90,7 @@ class Pool(nn.Module):
 class Mixed(nn.Module):
     """Four views of the same place, side by side."""
 
-    def __init__(self, in_dim: int, dims: Size | tuple[int, ...]) -> None:
+    def __init__(self, in_dim: int, dims: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
         one, mid1, out1, mid2, out2, pooled = dims
         self.branches = nn.ModuleList(
@@ -124,7 +124,7 @@ class I3D(nn.Module):
             Pool((1, 3, 3), (1, 2, 2)),
         )
         pools = {"4b": Pool((3, 3, 3), (2, 2, 2)), "5b": Pool((2, 2, 2), (2, 2, 2))}
-        layers, dim = [], 192
+        layers, dim = list[nn.Module](), 192
         for name, dims in MIXED.items():
             layers += [pools[name]] if name in pools else []
             layers.append(Mixed(dim, dims))

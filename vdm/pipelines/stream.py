@@ -205,7 +205,7 @@ def stream(
         **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
     )
     seeds = inputs.seeds_for(seed, batch)
-    told = generator._told(raw, Conditioning(), grid, seeds)
+    told = generator._told(raw, Conditioning(), grid, seeds, (height, width))
     positive, negative = generator._conditioning(prompt, raw, told, batch), None
     if scale != 1.0:
         rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}

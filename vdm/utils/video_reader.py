@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.container import InputContainer
     from av.video.stream import VideoStream
 
 RESIZE_RULE = "swscale-area-cover-centre-crop/1"
@@ -243,7 +244,7 @@ class VideoReader:
 
         with _one_line(self.path):
             self._file = None if self.part is None else FilePart(self.path, *self.part)
-            self._container = av.open(self._file or str(self.path))
+            self._container: InputContainer = av.open(self._file or str(self.path), "r")
         try:
             self._stream = self._pick_stream()
             self._stream.codec_context.thread_count = self.threads
