@@ -30,6 +30,7 @@ PIECE_OF_VOLUME = 2**20
 """Numbers of a piece of a volume on a CPU."""
 MIN_PIXELS = 2**14
 """Pixels of a piece at least: convolutions of few take a fifth longer."""
+MOST_IN_PLANS = 2
 PIECE_ON_DEVICE = 2**27
 """On other devices a piece must be large enough to fill them."""
 
@@ -57,6 +58,8 @@ def times(x: Float[Tensor, "*shape"], other: Float[Tensor, "*shape"]) -> Float[T
 def _length(x: Tensor, axis: int, numbers: int) -> int:
     """How long a piece of so many numbers on a CPU is along an axis."""
     target = PIECE_ON_DEVICE if x.is_cuda else numbers
+    if x.is_meta:  # a plan counts every operation, and a few pieces tell as much as a thousand
+        target = max(target, x.numel() // MOST_IN_PLANS)
     return max(1, target * x.shape[axis] // x.numel())
 
 
