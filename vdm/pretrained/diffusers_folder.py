@@ -246,13 +246,17 @@ def _fill_clip_text(
         return
     prefix, where = "text_model.", str(folder)  # left out by transformers 5, projection or not
 
-    def long(key: str) -> str:
-        return key if key.startswith((prefix, "text_projection")) else prefix + key
-
     weights = open_weights(folder, how.variant)
-    found = Merged(Renamed(weights, {long(key): key for key in weights}), lora, part)
-    places = [Entry(long(key.removeprefix("model.")), (key,)) for key in encoder.state_dict()]
-    tables = [f"{prefix}embeddings.position_ids"]
+    # Low-rank changes call weights by their long names.
+    is_long = bool(lora) or any(key.startswith(prefix) for key in weights)
+
+    def named(key: str) -> str:
+        is_named = not is_long or key.startswith((prefix, "text_projection"))
+        return key if is_named else prefix + key
+
+    found = Merged(Renamed(weights, {named(key): key for key in weights}), lora, part)
+    places = [Entry(named(key.removeprefix("model.")), (key,)) for key in encoder.state_dict()]
+    tables = [named("embeddings.position_ids")]
     fill(encoder, ForeignWeights(found, places, tables, where), where, how.dtype)
 
 
