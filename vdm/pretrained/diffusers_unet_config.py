@@ -365,9 +365,12 @@ def _size(
         raise ValueError(f"{config.where}: got layers_per_block={depths}, expected equal numbers")
     blocks = _each(config.take("transformer_layers_per_block", 1), widths)
     attention = [n if has else 0 for n, has in zip(blocks, has_attention, strict=True)]
+    told = config.take("cross_attention_dim", context_dim)
+    if not isinstance(told, int):
+        raise ValueError(f"{config.where}: got cross_attention_dim={told}, expected a number")
     return presets.Size(
         heads,
-        config.take("cross_attention_dim", context_dim),
+        told,
         tuple(widths),
         depths[0],
         (*attention, blocks[-1]),
