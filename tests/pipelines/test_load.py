@@ -81,7 +81,7 @@ def test_compiling_compiles_the_blocks_of_the_network(folder, monkeypatch):
     [
         ({"motion": "mm"}, "motion='mm', expected None: motion is for an image model, and"),
         ({"quantize": "int7"}, "quantize='int7', expected one of int8, int8-dynamic"),
-        ({"variant": "fp16"}, "variant='fp16', expected None: variants are of folders in"),
+        ({"variant": "fp16"}, "variant='fp16', expected None: variant is for a model in"),
         ({"profile": "original"}, "profile='original'"),
         ({"offload": "disk"}, "offload='disk', expected 'cpu' or None"),
         ({"offload": "cpu", "device": "cpu"}, "offload='cpu' with device cpu"),

@@ -68,7 +68,7 @@ def read(
     path = locate(source)
     state = _foreign(path)
     if isinstance(state, TensorFiles) and is_svd(state):
-        _refuse(how.variant, source)
+        _refuse_options(source, None, "diffusers", variant=how.variant)
         return read_svd(path, state, profile, how=how)
     if is_videocrafter(state):
         _refuse_options(source, motion, profile, lora=lora, control=control, variant=how.variant)
@@ -129,19 +129,6 @@ def _foreign(path: Path) -> Mapping[str, Tensor]:
         return {}
     data = read_pickled(path)
     return {} if isinstance(data, dict) and "vdm" in data else tensors_in(data)
-
-
-def _refuse(variant: str | None, source: str | Path) -> None:
-    """Refuse to choose where there is no choice.
-
-    Raises:
-        ValueError: If a variant is named.
-    """
-    if variant is not None:
-        raise ValueError(
-            f"got variant={variant!r}, expected None: variants are of folders in diffusers' "
-            f"layout, and {source} is none"
-        )
 
 
 def _read_directory(path: Path, weights: Weights, how: Reading) -> Parts:
