@@ -1,8 +1,11 @@
 """Results on disk."""
 
+from dataclasses import replace
+
 import pytest
 from comparison_results import make_result
 
+from vdm.comparison import results
 from vdm.comparison.experiment import read_experiment
 from vdm.comparison.results import arm_digest, read_result, read_results, values_of
 
@@ -41,3 +44,12 @@ def test_the_digest_sees_what_changes_the_result_and_no_more(experiment, folder)
     path = folder / "experiment.yaml"
     path.write_text(path.read_text().replace("n: 6", "n: 7"))
     assert digests()[0] != before[0]
+
+
+def test_what_was_run_with_a_bundled_model_is_known_by_its_card(experiment, monkeypatch):
+    arm = replace(experiment.arms[0], model="moving-shapes", stages=())
+    before = arm_digest(experiment, arm, 0)
+    monkeypatch.setattr(
+        results, "read_description", lambda source: {"format": "of a later version"}
+    )
+    assert arm_digest(experiment, arm, 0) == before

@@ -12,6 +12,8 @@ from vdm import world
 from vdm.comparison.experiment import Arm, Experiment
 from vdm.data.block_store import digest
 from vdm.pipelines.plan import read_description
+from vdm.pretrained.layout import CARD, read_card
+from vdm.pretrained.sources import locate
 
 FORMAT = "vdm-result/1"
 FOLDER = "results"
@@ -103,7 +105,7 @@ def arm_digest(experiment: Experiment, arm: Arm, seed: int) -> str:
                 }
                 for stage in arm.stages
             ],
-            "model": None if arm.model is None else read_description(arm.model),
+            "model": None if arm.model is None else _card(arm.model),
             "sample": {**scoring.sample, **arm.sample},
             "budget": None if experiment.budget is None else asdict(experiment.budget),
             "scoring": [list(scoring.data), list(scoring.num_objects), scoring.n],
@@ -121,11 +123,17 @@ def _autoencoder(source: str | None) -> Any:
     """What a trained autoencoder is, down to its weights."""
     if source is None:
         return None
-    card = read_description(source)
+    card = _card(source)
     return {
         "parts": card["parts"]["autoencoder"],
         "weights": card.get("weights", {}).get("autoencoder"),
     }
+
+
+def _card(source: str) -> dict[str, Any]:
+    """What a model is: as its folder says, which later versions of the code leave alone."""
+    path = locate(source)
+    return read_card(path) if (path / CARD).is_file() else read_description(source)
 
 
 def _text(path: Path) -> str:
