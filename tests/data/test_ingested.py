@@ -4,30 +4,13 @@ import json
 
 import pytest
 import torch
+from counted_frames import numbers
 
 from vdm.data.datamodules import VideoFolderClips
 from vdm.data.ingest import ingest
 from vdm.data.ingested import IngestedClips
 from vdm.data.listing import read_listing
 from vdm.data.video_folder import VideoFolder
-from vdm.utils.video_io import to_uint8
-
-
-def numbers(sample):
-    """Which frames of the file a sample holds."""
-    corner = to_uint8(sample["video"])[:, :2, :2].float().mean((1, 2, 3))
-    return ((corner - 40) / 5).round().int().tolist()
-
-
-@pytest.fixture
-def clips(tmp_path, make_video):
-    path = tmp_path / "clips"
-    make_video(path / "a.mkv", num_frames=9)
-    make_video(path / "b.mkv", num_frames=20, height=52, width=36)
-    make_video(path / "c.mkv", num_frames=30, fps=16.0)
-    make_video(path / "short.mkv", num_frames=3)
-    (path / "b.txt").write_text("the second clip")
-    return path
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
-from vdm.data.block_store import digest
 from vdm.data.check import Verdict
 from vdm.data.datasets import ClipSample
 from vdm.data.ingest import ABOUT, FORMAT, INDEX
@@ -99,16 +98,6 @@ class IngestedClips(Dataset[ClipSample]):
         said = row["captions"]
         caption = said[draw(len(said))] if said else ""
         return {"video": from_uint8(frames), "caption": caption, "index": index}
-
-    def describe(self) -> dict[str, Any]:
-        """Everything that samples depend on, for the keys of caches."""
-        return {
-            "clips": digest([[row["name"], row["place"]["sha256"]] for row in self.clips]),
-            "num_frames": self.num_frames,
-            "size": list(self.size),
-            "fps": self.fps,
-            "seed": self.seed,
-        }
 
     def _length(self, row: dict[str, Any]) -> int:
         """Frames that a clip gives at the wanted rate."""
