@@ -17,8 +17,10 @@ from vdm.diffusion.discrete_schedules import DDPMTable
 from vdm.diffusion.shifted_schedules import Faded
 from vdm.pretrained import export
 from vdm.pretrained.keymap import to_foreign
+from vdm.pretrained.loading import Reading
 from vdm.pretrained.original_network import KNOWN, load_original_network, recognize
 from vdm.pretrained.original_unet import VIDEOCRAFTER_ORIGINAL, original_entries
+from vdm.pretrained.sources import read
 
 PUBLISHED = {
     "videocrafter2": (1_413_284_420, 1484),
@@ -101,6 +103,26 @@ def test_it_samples_as_published(both, kind):
     assert (defaults.rate_told(10.0), defaults.rate_told(16.0)) == (told or 10.0, 16.0)
     assert isinstance(parts.given, PictureTokens) == theirs.has_picture
     assert parts.system.startswith("VideoCrafter")
+
+
+@pytest.mark.parametrize("kind", ["videocrafter2", "videocrafter1_image"])
+def test_weights_are_read_as_asked_or_not_at_all(both, kind, tmp_path):
+    theirs, ours = both(kind)
+    path = tmp_path / "model.ckpt"
+    torch.save({"state_dict": theirs.state()}, path)
+    with tiny_sizes():
+        half = vdm.load(path, dtype=torch.float16).parts
+        planned = read(path, how=Reading(is_plan=True))
+    for name, module in ours.parts.modules.items():
+        state = half.modules[name].state_dict()
+        for key, value in module.state_dict().items():
+            expected = value.half() if value.is_floating_point() else value
+            assert torch.equal(state[key], expected), key
+        empty = planned.modules[name].state_dict()
+        assert {key: value.shape for key, value in empty.items()} == {
+            key: value.shape for key, value in module.state_dict().items()
+        }
+        assert all(parameter.is_meta for parameter in planned.modules[name].parameters())
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from vdm.models.unet3d import UNet3D
 from vdm.pretrained.diffusers_pipeline import complete
 from vdm.pretrained.diffusers_scheduler import SamplingRules, rules_from_config
 from vdm.pretrained.keymap import Entry, ForeignWeights
-from vdm.pretrained.loading import fill, name_some
+from vdm.pretrained.loading import Reading, fill, name_some
 from vdm.pretrained.original_clip import open_clip_entries, resampler_entries
 from vdm.pretrained.original_network import KNOWN, UNET, recognize
 from vdm.pretrained.original_svd import VIT_H
@@ -131,13 +131,19 @@ def is_videocrafter(keys: Iterable[str]) -> bool:
     return all(any(part in key for key in found) for part in parts)
 
 
-def read_videocrafter(path: Path, state: Mapping[str, Tensor], sizes: Sizes | None = None) -> Parts:
+def read_videocrafter(
+    path: Path,
+    state: Mapping[str, Tensor],
+    sizes: Sizes | None = None,
+    how: Reading = Reading(),  # noqa: B008 (frozen)
+) -> Parts:
     """The model of a single file.
 
     Args:
         path: The file.
         state: Its tensors.
         sizes: How large it is.
+        how: How weights are read.
 
     Raises:
         ValueError: If a key, a shape or a value is not as it has to be.
@@ -161,17 +167,18 @@ def read_videocrafter(path: Path, state: Mapping[str, Tensor], sizes: Sizes | No
         autoencoder = ImageVAE(**sizes.vae)
         text_encoder = ClipTextEncoder(dict(sizes.text), words, pad_id=0)
     vae, text = _Within(state, VAE), _Within(state, TEXT)
-    _fill(network, unet, original_entries(network, VIDEOCRAFTER_ORIGINAL, unet), where)
-    _fill(autoencoder, vae, original_vae_entries(autoencoder, vae), where)
-    surplus = open_clip_surplus(list(text), int(sizes.text["num_hidden_layers"]))
-    _fill(text_encoder, text, open_clip_text_entries(text_encoder), where, surplus)
+    if not how.is_plan:
+        _fill(network, unet, original_entries(network, VIDEOCRAFTER_ORIGINAL, unet), where, how)
+        _fill(autoencoder, vae, original_vae_entries(autoencoder, vae), where, how)
+        surplus = open_clip_surplus(list(text), int(sizes.text["num_hidden_layers"]))
+        _fill(text_encoder, text, open_clip_text_entries(text_encoder), where, how, surplus)
     modules: dict[str, nn.Module] = {
         "network": network,
         "autoencoder": autoencoder,
         "text_encoder": text_encoder,
     }
     if published.has_picture:
-        modules["image_encoder"] = _image_encoder(state, sizes, where)
+        modules["image_encoder"] = _image_encoder(state, sizes, where, how)
     parts = complete(
         kind if path.stem == "model" else path.stem,  # as they call every file
         modules,
@@ -207,13 +214,16 @@ def _network(make: Callable[..., UNet3D], size: presets.Size) -> UNet3D:
         return make(size)
 
 
-def _image_encoder(state: Mapping[str, Tensor], sizes: Sizes, where: str) -> nn.Module:
+def _image_encoder(
+    state: Mapping[str, Tensor], sizes: Sizes, where: str, how: Reading
+) -> nn.Module:
     """The tower, of which nothing is left out, and what makes tokens of its states."""
     with torch.device("meta"):
         encoder = PictureTokenEncoder(dict(sizes.vision), sizes.resampler)
     tower, tokens = _Within(state, f"{IMAGE}visual."), _Within(state, PROJECTION)
-    _fill(encoder.tower, tower, open_clip_entries(encoder.tower), where)
-    _fill(encoder.resampler, tokens, resampler_entries(encoder.resampler), where)
+    if not how.is_plan:
+        _fill(encoder.tower, tower, open_clip_entries(encoder.tower), where, how)
+        _fill(encoder.resampler, tokens, resampler_entries(encoder.resampler), where, how)
     return encoder.eval()
 
 
@@ -222,9 +232,10 @@ def _fill(
     theirs: Mapping[str, Tensor],
     places: list[Entry],
     where: str,
+    how: Reading,
     surplus: Iterable[str] = (),
 ) -> None:
-    fill(module, ForeignWeights(theirs, places, surplus, where), where)
+    fill(module, ForeignWeights(theirs, places, surplus, where), where, how.dtype)
 
 
 OTHER_TOWER = ("token_embedding.", "positional_embedding", "ln_final.", "text_projection")

@@ -72,7 +72,7 @@ def read(
         return read_svd(path, state, profile, how=how)
     if is_videocrafter(state):
         _refuse_options(source, motion, profile, lora=lora, control=control, variant=how.variant)
-        return read_videocrafter(path, state)
+        return read_videocrafter(path, state, how=how)
     is_fetched = is_hub_id(source) and not path.exists()
     if is_fetched:
         path = fetch(str(source), how)
