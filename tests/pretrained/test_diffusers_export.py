@@ -7,7 +7,18 @@ import pytest
 import torch
 
 import vdm
-from tests.pretrained.tiny_models import VISION, animatediff, image, modelscope, svd
+from tests.pretrained.tiny_models import (
+    CONTROL,
+    VISION,
+    animatediff,
+    animatediff_xl,
+    image,
+    image_xl,
+    modelscope,
+    small,
+    sparsectrl,
+    svd,
+)
 from vdm.cli import main
 from vdm.conditioning.clip_image import ClipImageEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder
@@ -25,7 +36,9 @@ def same_weights(one, other):
         assert all(torch.equal(value, second[key]) for key, value in first.items()), name
 
 
-@pytest.mark.parametrize("make", [modelscope, animatediff, image])
+@pytest.mark.parametrize(
+    "make", [modelscope, animatediff, image, sparsectrl, animatediff_xl, image_xl]
+)
 def test_there_and_back(make, tmp_path):
     theirs = make()
     theirs.save_pretrained(tmp_path / "theirs")
@@ -52,6 +65,17 @@ def test_pictures_there_and_back(tmp_path):
     assert again.feature_extractor.do_rescale is False
     assert again.scheduler.config.sigma_max == 700.0
     assert again.unet.config.num_frames == 4
+
+
+def test_how_much_a_picture_steers_is_left_to_the_call(tmp_path):
+    animatediff().save_pretrained(tmp_path / "theirs")
+    small(diffusers.SparseControlNetModel, **CONTROL).save_pretrained(tmp_path / "control")
+    ours = vdm.load(tmp_path / "theirs", control={tmp_path / "control": 0.5})
+    with pytest.warns(UserWarning, match=r"scale 0\.5, .* controlnet_conditioning_scale=0\.5"):
+        export(ours, tmp_path / "ours")
+    again = diffusers.AnimateDiffSparseControlNetPipeline.from_pretrained(tmp_path / "ours")
+    same = diffusers.SparseControlNetModel.from_pretrained(tmp_path / "control").state_dict()
+    assert all(torch.equal(value, same[k]) for k, value in again.controlnet.state_dict().items())
 
 
 def test_an_encoder_made_here_says_what_it_is(tmp_path):

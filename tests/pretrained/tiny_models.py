@@ -155,19 +155,30 @@ XL = {
 }
 
 
-def animatediff_xl():
-    kind = diffusers.UNet2DConditionModel
+def image_xl():
+    said = words_xl()
+    return diffusers.StableDiffusionXLPipeline(
+        **said,
+        unet=small(diffusers.UNet2DConditionModel, **COMMON | XL | {"cross_attention_dim": 36}),
+        scheduler=diffusers.EulerDiscreteScheduler(**SD),
+    )
+
+
+def words_xl():
+    """A VAE and two text encoders."""
     said = words()
     config = said["text_encoder"].config.to_dict() | {"hidden_size": 20, "projection_dim": 12}
     torch.manual_seed(1)
     second = CLIPTextModelWithProjection(CLIPTextConfig(**config)).eval()
     for parameter in second.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    unet = small(kind, **COMMON | XL | {"cross_attention_dim": 16 + 20})
+    return said | {"text_encoder_2": second, "tokenizer_2": said["tokenizer"]}
+
+
+def animatediff_xl():
+    unet = small(diffusers.UNet2DConditionModel, **COMMON | XL | {"cross_attention_dim": 16 + 20})
     model = diffusers.AnimateDiffSDXLPipeline(
-        **said,
-        text_encoder_2=second,
-        tokenizer_2=said["tokenizer"],
+        **words_xl(),
         unet=unet,
         motion_adapter=small(diffusers.MotionAdapter, **MOTION | {"use_motion_mid_block": False}),
         scheduler=diffusers.DDIMScheduler(**LINEAR),

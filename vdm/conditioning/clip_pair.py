@@ -13,6 +13,7 @@ from vdm.conditioning.text import TextStates
 from vdm.utils.config import configurable
 
 
+@configurable
 class ProjectedClipText(ClipTextEncoder):
     """A text transformer with the map into the space that texts and pictures share."""
 

@@ -29,6 +29,7 @@ from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.keymap import Entry, ForeignWeights
 from vdm.pretrained.loading import fill
 from vdm.pretrained.original_motion import modern_name
+from vdm.utils.config import describe
 
 Control = str | Path | Mapping[str | Path, float]
 """Where SparseCtrl lies, or that with its scale."""
@@ -154,6 +155,35 @@ def control_from_config(data: Mapping[str, Any], where: str = CONFIG) -> SparseC
     )
     config.close()
     return made
+
+
+def config_from_control(control: SparseControl) -> dict[str, Any]:
+    """The inverse of :func:`control_from_config`.
+
+    Raises:
+        ValueError: If diffusers has no class for it.
+    """
+    arguments: Any = control._init_args
+    options: UNetOptions = arguments["block"]
+    attends, motion = arguments["attention"][:-1], arguments["temporal"]
+    config = {
+        "_class_name": KIND,
+        "in_channels": arguments["in_channels"],
+        "conditioning_channels": arguments["given_channels"],
+        "down_block_types": [f"{'CrossAttn' if one else ''}DownBlockMotion" for one in attends],
+        "block_out_channels": list(arguments["widths"]),
+        "layers_per_block": arguments["depth"],
+        "norm_num_groups": options.num_groups,
+        "cross_attention_dim": arguments["text_dim"],
+        "attention_head_dim": options.heads.number,
+        "conditioning_embedding_out_channels": list(arguments["pixel_widths"]),
+        "motion_num_attention_heads": motion[0].heads.number if motion else None,
+        "use_simplified_condition_embedding": control.sees == "latents",
+    }
+    with torch.device("meta"):
+        if not motion or describe(control_from_config(config)) != describe(control):
+            raise ValueError("diffusers has no class for this SparseControl; expected layout='vdm'")
+    return config
 
 
 def control_entries(control: SparseControl) -> list[Entry]:

@@ -11,13 +11,32 @@ import torch
 from torch import nn
 
 from vdm.conditioning.clip_image import MEAN, STD, ClipImageEncoder
+from vdm.conditioning.clip_pair import ClipPairEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder
 from vdm.conditioning.t5_text import T5TextEncoder
+from vdm.models.sparse_control import ControlledUNet
 from vdm.models.unet3d import UNet3D
+from vdm.pretrained.diffusers_control import KIND, config_from_control, control_entries
 from vdm.pretrained.diffusers_dit_pipeline import save_dit_pipeline
 from vdm.pretrained.diffusers_files import CONFIG
-from vdm.pretrained.diffusers_folder import VERSION, WEIGHTS, save_unet, save_vae
-from vdm.pretrained.diffusers_pipeline import ANIMATEDIFF, IMAGE, INDEX, MODELSCOPE, PIA, SVD
+from vdm.pretrained.diffusers_folder import (
+    VERSION,
+    WEIGHTS,
+    save_component,
+    save_unet,
+    save_vae,
+)
+from vdm.pretrained.diffusers_pipeline import (
+    ANIMATEDIFF,
+    ANIMATEDIFF_XL,
+    IMAGE,
+    IMAGE_XL,
+    INDEX,
+    MODELSCOPE,
+    PIA,
+    SPARSECTRL,
+    SVD,
+)
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
     config_from_rules,
@@ -32,6 +51,8 @@ PIPELINES = {
     "UNet2DConditionModel": IMAGE,
     "UNetSpatioTemporalConditionModel": SVD,
 }
+XL = {ANIMATEDIFF: ANIMATEDIFF_XL, IMAGE: IMAGE_XL}
+"""Of the same networks with two text encoders."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
 FEATURES = {
     "do_center_crop": False,
@@ -62,7 +83,8 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     """
     if isinstance(parts.text_encoder, T5TextEncoder):
         return save_dit_pipeline(parts, folder, dtype)
-    if not isinstance(parts.network, UNet3D) or parts.autoencoder is None:
+    network = parts.network.unet if isinstance(parts.network, ControlledUNet) else parts.network
+    if not isinstance(network, UNet3D) or parts.autoencoder is None:
         kinds = ", ".join(type(part).__name__ for part in parts.modules.values())
         raise ValueError(f"diffusers has no class for {kinds}; expected layout='vdm'")
     scheduler = config_from_rules(rules_of(parts))
@@ -71,26 +93,34 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     more: dict[str, Any] = {"sample_size": _sample_size(parts)}
     if parts.image_encoder is not None:
         more["num_frames"] = parts.defaults.num_frames
-    save_unet(parts.network, unet, dtype, more)
+    save_unet(network, unet, dtype, more)
     kind = json.loads((unet / CONFIG).read_text(encoding="utf-8"))["_class_name"]
-    index: dict[str, Any] = {"_class_name": PIPELINES[kind], "_diffusers_version": VERSION}
+    pipeline = PIPELINES[kind]
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": VERSION}
     index["unet"] = ["diffusers", kind]
-    if parts.network.frame_conditioning is True:
+    if network.frame_conditioning is True:
         index["_class_name"] = PIA
     save_vae(parts.autoencoder, folder / "vae", dtype)  # type: ignore[arg-type]
     vae = json.loads((folder / "vae" / CONFIG).read_text(encoding="utf-8"))["_class_name"]
     index["vae"] = ["diffusers", vae]
     _write_json(folder / "scheduler" / SCHEDULER_CONFIG, scheduler)
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
-    if PIPELINES[kind] == SVD:
+    is_pair = isinstance(parts.text_encoder, ClipPairEncoder)
+    if pipeline == SVD:
         index |= _save_image_encoder(parts.image_encoder, folder, dtype)
+    elif is_pair and pipeline in XL:
+        index |= _save_pair(parts.text_encoder, folder, dtype)  # type: ignore[arg-type]
+        index["_class_name"] = XL[pipeline]
     else:
         index |= _save_words(parts.text_encoder, folder, dtype)
-    if PIPELINES[kind] == ANIMATEDIFF:
+    if pipeline == ANIMATEDIFF:
         index["motion_adapter"] = _save_adapter(unet, folder / "motion_adapter")
-    if PIPELINES[kind] in (ANIMATEDIFF, IMAGE):
+    if isinstance(parts.network, ControlledUNet):
+        index["_class_name"] = SPARSECTRL
+        index["controlnet"] = _save_control(parts.network, folder / "controlnet", dtype)
+    if pipeline in (ANIMATEDIFF, IMAGE):
         index |= {name: [None, None] for name in ("feature_extractor", "image_encoder")}
-    if PIPELINES[kind] == IMAGE:
+    if pipeline == IMAGE and not is_pair:
         index |= {"safety_checker": [None, None], "requires_safety_checker": False}
     _write_json(folder / INDEX, index)
     return folder
@@ -126,16 +156,40 @@ def _save_transformer(
 
 
 def _save_words(
-    encoder: nn.Module | None, folder: Path, dtype: torch.dtype | None
+    encoder: nn.Module | None, folder: Path, dtype: torch.dtype | None, suffix: str = ""
 ) -> dict[str, list[str]]:
     if not isinstance(encoder, ClipTextEncoder):
         raise ValueError(f"got a {type(encoder).__name__}, expected CLIP's text transformer")
     files = _tokenizer_files(encoder)
-    (folder / "tokenizer").mkdir(exist_ok=True)
+    model, words = f"text_encoder{suffix}", f"tokenizer{suffix}"
+    (folder / words).mkdir(exist_ok=True)
     for name, text in files.items():
-        (folder / "tokenizer" / name).write_text(text, encoding="utf-8")
-    saved = _save_transformer(encoder, "CLIPTextModel", folder / "text_encoder", dtype)
-    return {"text_encoder": saved, "tokenizer": ["transformers", "CLIPTokenizer"]}
+        (folder / words / name).write_text(text, encoding="utf-8")
+    saved = _save_transformer(encoder, encoder.kind, folder / model, dtype)
+    return {model: saved, words: ["transformers", "CLIPTokenizer"]}
+
+
+def _save_pair(
+    pair: ClipPairEncoder, folder: Path, dtype: torch.dtype | None
+) -> dict[str, list[str] | bool]:
+    """Both text transformers; whether zeros stand for what is not said is of the whole model."""
+    index: dict[str, list[str] | bool] = {"force_zeros_for_empty_prompt": pair.is_silent}
+    for encoder, suffix in ((pair.first, ""), (pair.second, "_2")):
+        index |= _save_words(encoder, folder, dtype, suffix)
+    return index
+
+
+def _save_control(network: ControlledUNet, folder: Path, dtype: torch.dtype | None) -> list[str]:
+    """What steers a U-Net; how much is said in every call there."""
+    if network.scale != 1.0:
+        warnings.warn(
+            f"got a control of scale {network.scale:g}, which no folder of diffusers holds: say "
+            f"controlnet_conditioning_scale={network.scale:g} in the call",
+            stacklevel=2,
+        )
+    control = network.control
+    save_component(control, config_from_control(control), control_entries(control), folder, dtype)
+    return ["diffusers", KIND]
 
 
 def _tokenizer_files(encoder: ClipTextEncoder) -> dict[str, str]:
