@@ -26,6 +26,9 @@ PROTOCOLS = (
     "fvd/ddof0",
     "kvd",
     "jitter",
+    "motion",
+    "warp/self",
+    "flicker",
 )
 """As in ``vdm.pipelines.evaluate``, which takes long to import."""
 SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")

@@ -3,7 +3,12 @@ import pytest
 from textured_clips import panned
 
 from vdm.metrics.frechet import GaussianStatistics, frechet_distance
-from vdm.metrics.motion import motion_features, motion_features_of_flow
+from vdm.metrics.motion import (
+    is_dynamic,
+    motion_amount,
+    motion_features,
+    motion_features_of_flow,
+)
 from vdm.metrics.optical_flow import FlowEstimator
 
 DIRECTIONS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1)])
@@ -58,3 +63,17 @@ def test_short_clips_and_other_sizes_are_refused():
         motion_features(clips(0, 1)[:, :4])
     with pytest.raises(ValueError, match="32, 32, 2"):
         motion_features_of_flow(np.zeros((15, 16, 32, 2), np.float32))
+
+
+def test_motion_is_measured_in_widths():
+    flow = np.zeros((15, 32, 64, 2), np.float32)
+    flow[..., 0] = 3.2
+    assert motion_amount(flow) == pytest.approx(5)
+
+
+@pytest.mark.parametrize(("pairs", "moves"), [(3, False), (4, True)])
+def test_a_clip_moves_if_enough_pairs_do(pairs, moves):
+    flow = np.zeros((15, 32, 64, 2), np.float32)  # 16 frames, a large motion is 0.75 pixels
+    flow[:pairs, :2, :52, 1] = 0.76  # 5.08 % of the pixels
+    assert is_dynamic(flow) is moves
+    assert not is_dynamic(flow * 0.98)

@@ -125,6 +125,23 @@ def test_motion_distance_and_jitter_stand_beside_the_real_clips():
     assert result.jitter_passes == {data: True}
 
 
+def test_a_still_clip_wins_all_but_motion():
+    def still(prompts: Sequence[str], *, seed: Sequence[int]):
+        return SimpleNamespace(frames=draw(prompts)[:, :, :1].repeat(1, 1, 16, 1, 1))
+
+    protocols = ("motion", "warp/self", "flicker")
+    result = evaluate(still, "test-iid", protocols, n=2, num_objects=(2,), num_resamples=5)
+    named = result.scores["test-iid/2 objects"]
+    best = {"warp/self/error": 0, "flicker/difference": 0, "flicker/vbench": 100}
+    for name, value in best.items():
+        assert named["generated"][name].value == named["static copy"][name].value == value
+        assert named["real"][name].value != value
+    for name in ("motion/amount", "motion/dynamic"):
+        assert named["generated"][name].value == 0 < named["real"][name].value
+    assert named["real"]["motion/amount"].protocol.endswith("/n2/dis-medium/r1")
+    assert [table.title for table in result.tables()] == ["motion", "warp/self", "flicker"]
+
+
 def test_an_autoencoder_alone_is_scored_from_its_folder(tmp_path: Path):
     options = {"n": 2, "num_objects": (1,), "num_frames": 5, "height": 16, "width": 16}
     write_folder(make_parts(network=None, text_encoder=None), tmp_path / "model")

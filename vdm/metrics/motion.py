@@ -54,3 +54,27 @@ def motion_features(clips: Clips, estimator: FlowEstimator | None = None) -> Fea
     check_clips(clips, min_frames=MIN_FRAMES)
     estimator = estimator or FlowEstimator()
     return np.stack([motion_features_of_flow(estimator(clip, size=(GRID, GRID))) for clip in clips])
+
+
+DYNAMIC_SHARE, DYNAMIC_LENGTH, REFERENCE_SIDE = 0.05, 6.0, 256
+"""Largest vectors that count, how long they are in a pair that moves, in frames of which side."""
+DYNAMIC_PAIRS, REFERENCE_FRAMES = 4, 16
+"""Pairs that move in a clip that does, of how many frames."""
+
+
+def motion_amount(flow: Flow) -> float:
+    """Mean length of the flow, in percent of the frame's width."""
+    return float(100 / flow.shape[2] * np.linalg.norm(flow, axis=-1).mean())
+
+
+def is_dynamic(flow: Flow) -> bool:
+    """Whether enough neighbouring frames differ by a large motion.
+
+    Source:
+        Huang et al. 2023, "VBench", arXiv:2311.17982, section 3.2 (dynamic degree).
+    """
+    s, h, w = flow.shape[:3]
+    lengths = np.sort(np.linalg.norm(flow, axis=-1).reshape(s, -1), axis=1)
+    largest = lengths[:, -max(1, round(DYNAMIC_SHARE * h * w)) :].mean(1)
+    moving = (largest > DYNAMIC_LENGTH * min(h, w) / REFERENCE_SIDE).sum()
+    return bool(moving >= round(DYNAMIC_PAIRS * (s + 1) / REFERENCE_FRAMES))

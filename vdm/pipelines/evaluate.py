@@ -20,6 +20,7 @@ from vdm import world
 from vdm.data.block_store import digest
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
+from vdm.metrics.clip_measures import CLIP_MEASURES
 from vdm.metrics.clips import Clips
 from vdm.metrics.frechet import Features
 from vdm.metrics.i3d import i3d_features, load_i3d
@@ -28,7 +29,6 @@ from vdm.metrics.optical_flow import FlowEstimator
 from vdm.metrics.oracle import read_clips
 from vdm.metrics.reconstruction import psnr_per_frame, ssim
 from vdm.metrics.score import NUM_RESAMPLES
-from vdm.metrics.temporal import jitter
 from vdm.metrics.transnet import load_transnet, transnet_features
 from vdm.pipelines.evaluate_records import Records, pack
 from vdm.pipelines.evaluate_report import DISTANCES, DataSet, Evaluation, summarise
@@ -51,11 +51,12 @@ MEASURED = {
     "caption-accuracy": "reading",
     "reconstruction": "reconstruction",
     **{distance.name: distance.measured for distance in DISTANCES},
-    "jitter": "jitter",
+    **{measure.name: measure.name for measure in CLIP_MEASURES},
 }
 """What every protocol needs to know of a clip."""
 PROTOCOLS = tuple(MEASURED)
 FEATURES = {distance.measured for distance in DISTANCES}
+OF_CLIPS = {measure.name for measure in CLIP_MEASURES}
 Extractor = Callable[[Clips], Features]
 SPLITS = ("test-iid", "test-comp")
 
@@ -98,7 +99,8 @@ def evaluate(
             (for a folder of clips, scenes of the world that show their captions).
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
             ``fvd``, ``fvd/ddof0`` (covariances divided by n, as most published figures),
-            ``kvd``, ``jitter``; if None the first, and the second where there is an autoencoder.
+            ``kvd``, ``jitter``, ``motion``, ``warp/self``, ``flicker``; if None the first, and the
+            second where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -288,7 +290,7 @@ def _tasks(one: DataSet, makers: Sequence[Real], protocols: Sequence[str]) -> li
         if maker.name == Reconstructed.name:
             names = wanted - FEATURES
         elif maker.name in (StaticCopy.name, Shuffled.name):
-            names = wanted & {"reading"}
+            names = wanted & ({"reading"} | OF_CLIPS)
         if names:
             tasks.append(_Task(one.name, maker, range(one.n), names))
         features = names & FEATURES
@@ -342,8 +344,9 @@ def _each(
     for name, extract in extractors.items():
         if name in names:
             yield name, [pack(row) for row in extract(clips)]
-    if "jitter" in names:
-        yield "jitter", [asdict(value) for value in jitter(clips)]
+    for measure in CLIP_MEASURES:
+        if measure.name in names:
+            yield measure.name, measure.measure(clips)
     if "reconstruction" in names and isinstance(maker, Reconstructed):
         real, _ = Real(maker.source).clips(indices)
         frames = psnr_per_frame(real, clips)

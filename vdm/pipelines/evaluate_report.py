@@ -22,6 +22,7 @@ from vdm.metrics.captions import (
     score_caption,
     swapped,
 )
+from vdm.metrics.clip_measures import CLIP_MEASURES, ClipMeasure
 from vdm.metrics.frechet import frechet_distance_inf, frechet_score
 from vdm.metrics.mmd import Kernel, mmd_score
 from vdm.metrics.oracle import ObjectReading, Reading
@@ -175,7 +176,8 @@ class Evaluation:
         from rich.table import Table
 
         distances = (distance.name for distance in DISTANCES)
-        for title in ("caption-accuracy", "reconstruction", *distances, "jitter"):
+        of_clips = (measure.name for measure in CLIP_MEASURES)
+        for title in ("caption-accuracy", "reconstruction", *distances, *of_clips):
             rows = list(self._rows(title))
             if not rows:
                 continue
@@ -240,8 +242,11 @@ def summarise(
         for distance in DISTANCES:
             if distance.name in protocols:
                 _distance(distance, one, records, scores, num_resamples)
+        for measure in CLIP_MEASURES:
+            if measure.name in protocols:
+                _clip_measure(measure, one, records, scores, num_resamples)
         if "jitter" in protocols:
-            _jitter(one, records, result, num_resamples)
+            _judge_jitter(one, records, result)
     _gaps(result)
     return result
 
@@ -331,20 +336,34 @@ def _distance(
         )
 
 
-def _jitter(one: DataSet, records: Records, result: Evaluation, num_resamples: int) -> None:
-    means = {}
-    for source in (GENERATED, REAL, RECONSTRUCTED):
-        if not records.has(one.name, source, range(one.n), "jitter"):
+def _clip_measure(
+    measure: ClipMeasure,
+    one: DataSet,
+    records: Records,
+    scores: dict[str, dict[str, Score]],
+    num_resamples: int,
+) -> None:
+    """Means over the clips of every source."""
+    for source in SOURCES:
+        if not records.has(one.name, source, range(one.n), measure.name):
             continue
-        rows = [Jitter(**row) for row in records.column(one.name, source, "jitter", range(one.n))]
-        means[source] = mean_jitter(rows)
-        named = result.scores[one.name].setdefault(source, {})
-        for name in asdict(rows[0]):
-            protocol = one.protocol(f"jitter/{name}", "dis-medium").id
-            values = [getattr(row, name) for row in rows]
-            named[f"jitter/{name}"] = mean_score(values, protocol, one.n, num_resamples)
-    if GENERATED in means and REAL in means:
-        result.jitter_passes[one.name] = means[GENERATED].passes(means[REAL])
+        rows = records.column(one.name, source, measure.name, range(one.n))
+        named = scores.setdefault(source, {})
+        for name in rows[0]:
+            protocol = one.protocol(f"{measure.name}/{name}", measure.estimator).id
+            values = [row[name] for row in rows]
+            named[f"{measure.name}/{name}"] = mean_score(values, protocol, one.n, num_resamples)
+
+
+def _judge_jitter(one: DataSet, records: Records, result: Evaluation) -> None:
+    """Whether the model's jitter is small, beside that of real clips."""
+    if not all(records.has(one.name, s, range(one.n), "jitter") for s in (GENERATED, REAL)):
+        return
+    model, real = (
+        mean_jitter([Jitter(**row) for row in records.column(one.name, s, "jitter", range(one.n))])
+        for s in (GENERATED, REAL)
+    )
+    result.jitter_passes[one.name] = model.passes(real)
 
 
 def _gaps(result: Evaluation) -> None:

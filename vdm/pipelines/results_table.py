@@ -30,6 +30,12 @@ QUALITY = (
     (REAL, "jitter/luma", "jitter, luma: real clips", "%"),
     (GENERATED, "jitter/jerk", "jitter, jerk: the model", "%"),
     (REAL, "jitter/jerk", "jitter, jerk: real clips", "%"),
+    (GENERATED, "motion/amount", "motion: the model", "% of the width a frame"),
+    (REAL, "motion/amount", "motion: real clips", "% of the width a frame"),
+    (GENERATED, "warp/self/error", "warping error: the model", ""),
+    (REAL, "warp/self/error", "warping error: real clips", ""),
+    (GENERATED, "flicker/vbench", "VBench temporal flickering: the model", "%"),
+    (REAL, "flicker/vbench", "VBench temporal flickering: real clips", "%"),
 )
 
 

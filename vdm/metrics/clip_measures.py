@@ -1,0 +1,69 @@
+"""Numbers of single clips that need no weights: each protocol is their mean over clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from vdm.metrics.clips import Clips, check_clips
+from vdm.metrics.motion import is_dynamic, motion_amount
+from vdm.metrics.optical_flow import FlowEstimator, visible_mask, warping_error
+from vdm.metrics.temporal import flicker, jitter
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class ClipMeasure:
+    """What is measured of every clip by itself.
+
+    Args:
+        name: What the protocol is called.
+        measure: From uint8 clips to a row of named numbers for each.
+        estimator: Settings of what measures, for the protocol id.
+    """
+
+    name: str
+    measure: Callable[[Clips], list[Row]]
+    estimator: str = ""
+
+
+def measure_jitter(clips: Clips) -> list[Row]:
+    """The three numbers of :class:`vdm.metrics.temporal.Jitter`, in percent."""
+    return [asdict(value) for value in jitter(clips)]
+
+
+def measure_flicker(clips: Clips) -> list[Row]:
+    """Difference of neighbouring frames in percent, and VBench's 100 (1 - difference)."""
+    return [{"difference": 100 * v, "vbench": 100 * (1 - v)} for v in map(float, flicker(clips))]
+
+
+def measure_motion(clips: Clips) -> list[Row]:
+    """How much moves: beside every number that a still clip wins.
+
+    ``amount`` is in percent of the width a frame; ``dynamic`` is 100 for a clip that moves in
+    VBench's sense, with another estimator of flow.
+    """
+    check_clips(clips, min_frames=2)
+    estimator = FlowEstimator()
+    flows = [estimator(clip) for clip in clips]
+    return [{"amount": motion_amount(f), "dynamic": 100.0 * is_dynamic(f)} for f in flows]
+
+
+def measure_warping(clips: Clips) -> list[Row]:
+    """Mean squared error after warping by the clip's own flow, values in [0, 1]."""
+    check_clips(clips, min_frames=2)
+    estimator = FlowEstimator()
+    rows = []
+    for clip in clips:
+        forward, backward = estimator(clip), estimator(clip, reverse=True)
+        rows.append({"error": warping_error(clip, forward, visible_mask(forward, backward))})
+    return rows
+
+
+CLIP_MEASURES = (
+    ClipMeasure("jitter", measure_jitter, "dis-medium"),
+    ClipMeasure("motion", measure_motion, "dis-medium"),
+    ClipMeasure("warp/self", measure_warping, "dis-medium"),
+    ClipMeasure("flicker", measure_flicker),
+)
