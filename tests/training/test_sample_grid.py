@@ -42,7 +42,7 @@ def test_what_cannot_be_sampled_is_found_before_the_first_step(smoke, tmp_path):
 def test_a_step_of_several_batches_is_sampled_once(smoke, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        SampleGrid, "sample", lambda self, trainer, module: seen.append(trainer.global_step)
+        SampleGrid, "look", lambda self, trainer, module: seen.append(trainer.global_step)
     )
     grid = "--trainer.callbacks+={class_path: SampleGrid, init_args: {every_n_steps: 2}}"
     words = [*smoke, grid, "--trainer.accumulate_grad_batches=3"]

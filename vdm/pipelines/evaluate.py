@@ -127,7 +127,7 @@ def evaluate(
             other settings.
     """
     wanted = PROTOCOLS[:1] if protocols is None else protocols
-    chosen = _check(wanted, n, batch_size)
+    chosen = check_protocols(wanted, n, batch_size)
     settings = {name: value for name, value in settings.items() if value is not None}
     subject = find_subject(model, settings)
     if protocols is None and subject.autoencoder is not None:
@@ -142,7 +142,7 @@ def evaluate(
                 )
     counts = list(num_objects) if subject.folder is None else [None]
     count = n if subject.folder is None else min(n, len(subject.folder))
-    _check(wanted, count, batch_size)
+    check_protocols(wanted, count, batch_size)
     if data is None and subject.folder is not None:
         sets = [_captions_of(subject.folder, count, subject.shape)]
     else:
@@ -172,7 +172,12 @@ def evaluate(
     return result
 
 
-def _check(protocols: str | Sequence[str], n: int, batch_size: int) -> tuple[str, ...]:
+def check_protocols(protocols: str | Sequence[str], n: int, batch_size: int = 1) -> tuple[str, ...]:
+    """The protocols by name.
+
+    Raises:
+        ValueError: If one is unknown, or there are too few clips for one.
+    """
     chosen = (protocols,) if isinstance(protocols, str) else tuple(protocols)
     for name in chosen:
         if name not in PROTOCOLS:

@@ -60,6 +60,7 @@ CHOICES = (
     "vdm.training.optimizers",
     "vdm.training.rates",
     "vdm.training.sample_grid",
+    "vdm.training.scores",
 )
 """Modules whose classes a recipe may name without their path."""
 _NO_NEWS = (

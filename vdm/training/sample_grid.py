@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import UInt8
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from vdm.training.averaging import EMA
 from vdm.training.base import TrainingModule
+from vdm.training.looking import Look, averaged_model
 
 PROMPTS = (
     "a large red circle moves left slowly.",
@@ -27,7 +25,7 @@ COLUMNS = 8
 """Frames of a clip that are shown side by side."""
 
 
-class SampleGrid(Callback):
+class SampleGrid(Look):
     """Samples with the averaged weights: a picture for TensorBoard, a moving one in a folder.
 
     It draws from generators of its own, so that a run with it ends like a run without.
@@ -56,12 +54,11 @@ class SampleGrid(Callback):
                 f"got every_n_steps={every_n_steps} and {len(prompts)} prompts, "
                 "expected at least 1 of both"
             )
-        self.every_n_steps = every_n_steps
+        super().__init__(every_n_steps)
         self.prompts = list(prompts)
         self.steps = steps
         self.guidance_scale = guidance_scale
         self.seed = seed
-        self._step = 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find out now what cannot be sampled: it should not stop a run after hours.
@@ -75,53 +72,20 @@ class SampleGrid(Callback):
         with torch.random.fork_rng(devices=[]):
             Generator(pl_module.parts(), device=pl_module.device).check_prompt(self.prompts)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A resumed run has sampled at the step that it goes on from."""
-        self._step = trainer.global_step
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Sample when it is time: once after a step, however many batches it takes."""
-        if trainer.global_step == self._step:
-            return
-        self._step = trainer.global_step
-        if self._step % self.every_n_steps == 0 and trainer.is_global_zero:
-            self.sample(trainer, pl_module)
-
-    def sample(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Path:
+    def look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Path:
         """Sample now.
 
         Returns:
             The file with the clips side by side.
         """
-        from vdm.pipelines.generate import Generator
-
-        average = next((c for c in trainer.callbacks if isinstance(c, EMA)), None)  # type: ignore[attr-defined]
-        module = average.raw_and_averaged(pl_module)[1] if average else pl_module
-        assert isinstance(module, TrainingModule)
-        assert isinstance(pl_module, TrainingModule)
-        parts = module.parts()
-        # The copy that holds the average does not know the data; the module in training does.
-        parts.defaults, parts.envelope = pl_module.parts().defaults, pl_module.envelope()
-        training = {name: part.training for name, part in parts.modules.items()}
-        with torch.random.fork_rng(devices=[]):
-            for part in parts.modules.values():
-                part.eval()
-            clip: Any = Generator(parts, device=module.device)(
+        with averaged_model(trainer, pl_module) as generate:
+            clip = generate(
                 self.prompts,
                 steps=self.steps,
                 guidance_scale=self.guidance_scale,
                 seed=self.seed,
                 progress=False,
             )
-            for name, part in parts.modules.items():
-                part.train(training[name])
         path = Path(trainer.default_root_dir) / "samples" / f"step-{trainer.global_step:08d}.gif"
         path.parent.mkdir(parents=True, exist_ok=True)
         clip.save(path)
