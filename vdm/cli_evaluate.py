@@ -29,6 +29,7 @@ PROTOCOLS = (
     "motion",
     "warp/self",
     "flicker",
+    "drift",
 )
 """As in ``vdm.pipelines.evaluate``, which takes long to import."""
 SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")

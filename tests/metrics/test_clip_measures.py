@@ -21,9 +21,17 @@ def clips():
 
 @pytest.mark.parametrize("measure", CLIP_MEASURES, ids=lambda measure: measure.name)
 def test_a_batch_changes_nothing(measure, clips):
+    clips = np.tile(clips, (1, -(-measure.min_frames // clips.shape[1]), 1, 1, 1))
     rows = measure.measure(clips)
     assert rows == [row for clip in clips for row in measure.measure(clip[None])]
     assert all(np.isfinite(value) for row in rows for value in row.values())
+
+
+@pytest.mark.parametrize("measure", CLIP_MEASURES, ids=lambda measure: measure.name)
+def test_too_few_frames_are_refused(measure):
+    short = np.zeros((1, measure.min_frames - 1, 32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match=f"expected at least {measure.min_frames}"):
+        measure.measure(short)
 
 
 def test_noise_raises_flicker_and_warping_error(clips):

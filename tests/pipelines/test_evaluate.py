@@ -140,6 +140,8 @@ def test_a_still_clip_wins_all_but_motion():
         assert named["generated"][name].value == 0 < named["real"][name].value
     assert named["real"]["motion/amount"].protocol.endswith("/n2/dis-medium/r1")
     assert [table.title for table in result.tables()] == ["motion", "warp/self", "flicker"]
+    with pytest.raises(ValueError, match="got clips of 16 frames, expected at least 32 for 'dri"):
+        evaluate(still, "test-iid", "drift", n=2)
 
 
 def test_an_autoencoder_alone_is_scored_from_its_folder(tmp_path: Path):

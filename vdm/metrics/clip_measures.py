@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from vdm.metrics.clips import Clips, check_clips
+from vdm.metrics.drift import WINDOW, drift
 from vdm.metrics.motion import is_dynamic, motion_amount
 from vdm.metrics.optical_flow import FlowEstimator, visible_mask, warping_error
 from vdm.metrics.temporal import flicker, jitter
@@ -21,11 +22,13 @@ class ClipMeasure:
         name: What the protocol is called.
         measure: From uint8 clips to a row of named numbers for each.
         estimator: Settings of what measures, for the protocol id.
+        min_frames: Fewest frames that a clip may have.
     """
 
     name: str
     measure: Callable[[Clips], list[Row]]
     estimator: str = ""
+    min_frames: int = 2
 
 
 def measure_jitter(clips: Clips) -> list[Row]:
@@ -62,8 +65,9 @@ def measure_warping(clips: Clips) -> list[Row]:
 
 
 CLIP_MEASURES = (
-    ClipMeasure("jitter", measure_jitter, "dis-medium"),
+    ClipMeasure("jitter", measure_jitter, "dis-medium", 3),
     ClipMeasure("motion", measure_motion, "dis-medium"),
     ClipMeasure("warp/self", measure_warping, "dis-medium"),
     ClipMeasure("flicker", measure_flicker),
+    ClipMeasure("drift", drift, f"dis-medium-window{WINDOW}", 2 * WINDOW),
 )

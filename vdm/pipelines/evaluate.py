@@ -99,8 +99,8 @@ def evaluate(
             (for a folder of clips, scenes of the world that show their captions).
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
             ``fvd``, ``fvd/ddof0`` (covariances divided by n, as most published figures),
-            ``kvd``, ``jitter``, ``motion``, ``warp/self``, ``flicker``; if None the first, and the
-            second where there is an autoencoder.
+            ``kvd``, ``jitter``, ``motion``, ``warp/self``, ``flicker``, ``drift``; if None the
+            first, and the second where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -150,6 +150,12 @@ def evaluate(
         sets = [
             one for name in names for one in _data_sets(name, count, counts, subject.shape, chosen)
         ]
+    for measure in CLIP_MEASURES:
+        if measure.name in chosen and (frames := subject.shape[0]) < measure.min_frames:
+            raise ValueError(
+                f"got clips of {frames} frames, expected at least {measure.min_frames} for "
+                f"{measure.name!r}"
+            )
     labels = [one.name for one in sets]
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise ValueError(f"got two data sets called {twice[0]!r}, expected different names")
