@@ -1,11 +1,13 @@
 """An ingested folder gives the same frames as the files that it was made from."""
 
 import json
+from itertools import islice
 
 import pytest
 import torch
 from counted_frames import numbers
 
+from vdm.data.buckets import Bucket
 from vdm.data.datamodules import VideoFolderClips
 from vdm.data.ingest import ingest
 from vdm.data.ingested import IngestedClips
@@ -109,3 +111,35 @@ def test_a_folder_that_is_not_whole_says_so(folder, clips):
         IngestedClips(folder)
     with pytest.raises(ValueError, match="got a split, expected an ingested folder"):
         VideoFolderClips(str(clips), train_split="train").train_dataset()
+
+
+def test_batches_of_several_shapes(tmp_path, make_video):
+    for name, frames, height, width in (
+        ("a", 20, 36, 36),
+        ("b", 17, 40, 40),
+        ("c", 20, 24, 48),
+        ("d", 6, 36, 36),
+    ):
+        make_video(tmp_path / f"{name}.mp4", frames, height, width)
+    ingest(read_listing(tmp_path), tmp_path / "data")
+    shapes = [Bucket(5, 20, 20), Bucket(9, 20, 20), Bucket(9, 16, 32)]
+    module = VideoFolderClips(str(tmp_path / "data"), 0.0, batch_size=2, buckets=shapes)
+    data = module.train_dataset()
+    assert [[data.clips[k]["name"] for k in group] for group in data.groups] == [
+        ["d.mp4"],
+        ["a.mp4", "b.mp4"],
+        ["c.mp4"],
+    ]
+    seen = {tuple(batch["video"].shape) for batch in islice(module.train_dataloader(), 6)}
+    assert seen == {(2, 3, one.num_frames, one.height, one.width) for one in shapes}
+    assert module.state_dict()["buckets"] == [1, 2, 1]
+    module.load_state_dict(module.state_dict() | {"buckets": None, "num_samples": None})
+    module.load_state_dict(module.state_dict() | {"buckets": [4]})
+    with pytest.raises(
+        ValueError, match=r"got buckets=\[1, 2, 1\], expected \[4\] as in the check"
+    ):
+        module.train_dataloader()
+    held = VideoFolderClips(str(tmp_path / "data"), 0.5, batch_size=2, buckets=shapes)
+    assert sum(len(batch["video"]) for batch in held.val_dataloader()) == len(held.val_dataset())
+    with pytest.raises(ValueError, match="got buckets, expected an ingested folder: vdm data ing"):
+        VideoFolderClips(str(tmp_path), buckets=shapes).train_dataset()

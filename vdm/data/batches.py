@@ -13,7 +13,14 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
+from vdm.data.buckets import BucketedBatches, batches_in_order
 from vdm.data.sampler import ShuffledBatches
+
+
+def groups_of(data: Dataset[Any]) -> list[list[int]] | None:
+    """Items that may stand in one batch, where samples of the data are of several shapes."""
+    groups: list[list[int]] | None = getattr(data, "groups", None)
+    return groups if groups is not None and len(groups) > 1 else None
 
 
 class BatchesModule(L.LightningDataModule):
@@ -36,6 +43,7 @@ class BatchesModule(L.LightningDataModule):
         self.seed = seed
         self._resumed_at = 0
         self._num_samples: int | None = None
+        self._buckets: list[int] | None = None
         self._stored: dict[str, Any] = {}
 
     @abstractmethod
@@ -71,6 +79,7 @@ class BatchesModule(L.LightningDataModule):
             "seed": self.seed,
             "num_ranks": self._place()[1],
             "num_samples": self._num_samples,
+            "buckets": self._buckets,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -85,7 +94,7 @@ class BatchesModule(L.LightningDataModule):
         self._check_stored("num_ranks", self._place()[1])
         self._resumed_at = state_dict["position"]
 
-    def _check_stored(self, name: str, value: int) -> None:
+    def _check_stored(self, name: str, value: Any) -> None:
         """Compare with the checkpoint; what an older one does not say is not checked."""
         expected = self._stored.get(name.removeprefix("data."))
         if expected is not None and expected != value:
@@ -108,8 +117,12 @@ class BatchesModule(L.LightningDataModule):
         rank, num_ranks = self._place()
         self._num_samples = len(data)  # type: ignore[arg-type]
         self._check_stored("num_samples", self._num_samples)
-        batches = ShuffledBatches(
-            self._num_samples,
+        groups = groups_of(data)
+        self._buckets = None if groups is None else [len(group) for group in groups]
+        self._check_stored("buckets", self._buckets)
+        order: Any = ShuffledBatches if groups is None else BucketedBatches
+        batches = order(
+            self._num_samples if groups is None else groups,
             self.batch_size,
             self.seed,
             start=lambda: self.position,
@@ -135,9 +148,11 @@ class BatchesModule(L.LightningDataModule):
     def _in_order(self, data: Dataset[Any] | None) -> DataLoader[Any] | list[Any]:
         if data is None:
             return []
-        pin = self._pin()
+        groups = groups_of(data)
+        size = len(data)  # type: ignore[arg-type]
+        batches = batches_in_order([range(size)] if groups is None else groups, self.batch_size)
         return DataLoader(
-            data, batch_size=self.batch_size, num_workers=self.num_workers, pin_memory=pin
+            data, batch_sampler=batches, num_workers=self.num_workers, pin_memory=self._pin()
         )
 
     def _pin(self) -> bool:

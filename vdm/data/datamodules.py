@@ -12,6 +12,7 @@ from torch import nn
 
 from vdm.data.batches import BatchesModule
 from vdm.data.block_store import digest, write_text
+from vdm.data.buckets import Bucket
 from vdm.data.clip_cache import ClipCache, ClipSource, build_clip_cache
 from vdm.data.datasets import ClipDataset
 from vdm.data.ingested import IngestedClips, is_ingested
@@ -355,6 +356,8 @@ class VideoFolderClips(BatchesModule):
         cache_dir: Folder that remembers which files are sound.
         train_split: Of an ingested folder: the split of the listing to train on.
         val_split: Likewise the split to hold out, instead of a share.
+        buckets: Of an ingested folder: shapes instead of one, as frames, height and width. Every
+            clip takes the one in which least of it is lost, and a batch is of one shape.
 
     Raises:
         ValueError: If a split to hold out is named, but not another to train on.
@@ -373,9 +376,11 @@ class VideoFolderClips(BatchesModule):
         cache_dir: str = "outputs/cache",
         train_split: str | None = None,
         val_split: str | None = None,
+        buckets: list[Bucket] | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.folder = folder
+        self.buckets = buckets or []
         if val_split is not None and train_split in (None, val_split):
             raise ValueError(
                 f"got val_split={val_split!r}, expected another train_split, not {train_split!r}"
@@ -407,10 +412,21 @@ class VideoFolderClips(BatchesModule):
             split = self.val_split if listed and part == "val" else self.train_split
             side: Literal["all", "train", "val"] = "all" if listed else part
             return IngestedClips(
-                self.folder, self.num_frames, size, self.fps, seed, split, side, self.val_share
+                self.folder,
+                self.num_frames,
+                size,
+                self.fps,
+                seed,
+                split,
+                side,
+                self.val_share,
+                self.buckets,
             )
-        if self.train_split is not None:
-            raise ValueError(f"got a split, expected an ingested folder, not {self.folder}")
+        for name, value in (("a split", self.train_split), ("buckets", self.buckets)):
+            if value:
+                raise ValueError(
+                    f"got {name}, expected an ingested folder: vdm data ingest {self.folder}"
+                )
         memory = self.cache / "files.json"
         return VideoFolder(
             self.folder, self.num_frames, size, self.fps, seed, part, self.val_share, memory

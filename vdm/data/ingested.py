@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import Dataset
 
+from vdm.data.buckets import Bucket, choose_bucket
 from vdm.data.check import Verdict
 from vdm.data.datasets import ClipSample
 from vdm.data.ingest import ABOUT, FORMAT, INDEX
@@ -35,9 +37,11 @@ class IngestedClips(Dataset[ClipSample]):
         split: Only clips of this split of the listing, e.g. ``train`` or ``test01``.
         part: All clips, or those to train on, or those held out; footage stays together.
         val_share: Share that is held out, chosen by names.
+        buckets: Shapes, instead of one: every clip takes the one in which least of it is lost.
 
     Attributes:
         clips: Lines of the index that are used.
+        groups: For every bucket the numbers of its clips.
         dropped: Those that are not, with reasons.
 
     Raises:
@@ -54,28 +58,36 @@ class IngestedClips(Dataset[ClipSample]):
         split: str | None = None,
         part: Literal["all", "train", "val"] = "all",
         val_share: float = 0.1,
+        buckets: Sequence[Bucket] = (),
     ) -> None:
         self.folder = Path(folder)
-        self.num_frames, self.size, self.fps, self.seed = num_frames, size, fps, seed
+        self.buckets = list(buckets) or [Bucket(num_frames, *size)]
+        self.fps, self.seed = fps, seed
         rows = read_index(self.folder)
         names = sorted({name for row in rows for name in row["split"].split(",") if name})
         if split is not None:
             rows = [row for row in rows if split in row["split"].split(",")]
             if not rows:
                 raise ValueError(f"got split {split!r}, expected one of {', '.join(names) or None}")
-        short = {row["name"]: have for row in rows if (have := self._length(row)) < num_frames}
-        reason = f"expected {num_frames}"
+        shapes = {row["name"]: self._bucket(row) for row in rows}
+        least = min(bucket.num_frames for bucket in self.buckets)
         self.dropped = [
-            Verdict(name, False, f"too short: {have} frames, {reason}")
-            for name, have in short.items()
+            Verdict(row["name"], False, f"too short: {self._length(row)} frames, expected {least}")
+            for row in rows
+            if shapes[row["name"]] is None
         ]
-        self.clips = [row for row in rows if row["name"] not in short]
+        self.clips = [row for row in rows if shapes[row["name"]] is not None]
         groups = {row["name"]: row["group"] or row["name"] for row in self.clips}
         out = held_out(list(groups.values()), val_share)
         sides = {"all": (True, False), "train": (False,), "val": (True,)}[part]
         self.clips = [row for row in self.clips if (groups[row["name"]] in out) in sides]
         if not self.clips:
-            raise ValueError(f"no clip of {folder} is left: {len(short)} are too short")
+            raise ValueError(f"no clip of {folder} is left: {len(self.dropped)} are too short")
+        self.shapes = [shapes[row["name"]] for row in self.clips]
+        self.groups = [
+            [index for index, shape in enumerate(self.shapes) if shape == number]
+            for number in range(len(self.buckets))
+        ]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -92,12 +104,19 @@ class IngestedClips(Dataset[ClipSample]):
         def draw(count: int) -> int:
             return 0 if self.seed is None else words.below(count)
 
-        numbers = choose_frames(times, self.num_frames, self.fps, draw)
-        with VideoReader(path, self.size, threads=1, part=where, index=at) as reader:
+        shape = self.buckets[self.shapes[index]]  # type: ignore[index]
+        numbers = choose_frames(times, shape.num_frames, self.fps, draw)
+        size = (shape.height, shape.width)
+        with VideoReader(path, size, threads=1, part=where, index=at) as reader:
             frames = torch.from_numpy(reader.read([begin + number for number in numbers]))
         said = row["captions"]
         caption = said[draw(len(said))] if said else ""
         return {"video": from_uint8(frames), "caption": caption, "index": index}
+
+    def _bucket(self, row: dict[str, Any]) -> int | None:
+        """The shape that a clip takes, if it is long enough for any."""
+        have = self._length(row)
+        return choose_bucket(self.buckets, have, row["height"], row["width"])
 
     def _length(self, row: dict[str, Any]) -> int:
         """Frames that a clip gives at the wanted rate."""
