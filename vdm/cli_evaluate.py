@@ -30,6 +30,7 @@ PROTOCOLS = (
     "warp/self",
     "flicker",
     "drift",
+    "clip",
 )
 """As in ``vdm.pipelines.evaluate``, which takes long to import."""
 SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")
@@ -103,6 +104,11 @@ def parser() -> Parser:
             metavar="FILE",
             help=f"for {score} (those in the package {package})",
         )
+    made.add_argument(
+        "--clip-weights",
+        metavar="FOLDER|NAME",
+        help="for clip: in transformers' layout, or on the hub (openai/clip-vit-base-patch32)",
+    )
     add_loading(made.add_argument_group("loading"))
     return made
 
@@ -124,7 +130,8 @@ def main(words: list[str]) -> None:
     settings = {name: getattr(asked, name) for name in SETTINGS}
     if asked.num_resamples is not None:
         settings["num_resamples"] = asked.num_resamples
-    with reading_words(asked.model, *(asked.data or []), asked.transnet_weights, asked.i3d_weights):
+    weights = (asked.transnet_weights, asked.i3d_weights, asked.clip_weights)
+    with reading_words(asked.model, *(asked.data or []), *weights):
         result = evaluate(
             model,
             asked.data,
@@ -139,6 +146,7 @@ def main(words: list[str]) -> None:
             known=asked.known,
             transnet_weights=asked.transnet_weights,
             i3d_weights=asked.i3d_weights,
+            clip_weights=asked.clip_weights,
             **settings,
         )
     saved = result.save((asked.out or _folder(asked.model, result)) / "scores.json")

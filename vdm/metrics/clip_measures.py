@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from vdm.metrics.clips import Clips, check_clips
@@ -20,15 +20,27 @@ class ClipMeasure:
 
     Args:
         name: What the protocol is called.
-        measure: From uint8 clips to a row of named numbers for each.
+        measure: From uint8 clips, and their captions where there are weights, to a row of named
+            numbers for each.
         estimator: Settings of what measures, for the protocol id.
         min_frames: Fewest frames that a clip may have.
+        weights: Hash of the weights, if there are any.
     """
 
     name: str
-    measure: Callable[[Clips], list[Row]]
+    measure: Callable[..., list[Row]]
     estimator: str = ""
     min_frames: int = 2
+    weights: str = ""
+
+    @property
+    def key(self) -> str:
+        """Under which name records keep the rows: other weights are other measurements."""
+        return f"{self.name}@{self.weights}" if self.weights else self.name
+
+    def rows(self, clips: Clips, captions: Callable[[], Sequence[str]]) -> list[Row]:
+        """The numbers of some clips."""
+        return self.measure(clips, captions()) if self.weights else self.measure(clips)
 
 
 def measure_jitter(clips: Clips) -> list[Row]:

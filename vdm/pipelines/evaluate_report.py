@@ -22,6 +22,7 @@ from vdm.metrics.captions import (
     score_caption,
     swapped,
 )
+from vdm.metrics.clip_agreement import NAME as CLIP
 from vdm.metrics.clip_measures import CLIP_MEASURES, ClipMeasure
 from vdm.metrics.frechet import frechet_distance_inf, frechet_score
 from vdm.metrics.mmd import Kernel, mmd_score
@@ -177,7 +178,7 @@ class Evaluation:
 
         distances = (distance.name for distance in DISTANCES)
         of_clips = (measure.name for measure in CLIP_MEASURES)
-        for title in ("caption-accuracy", "reconstruction", *distances, *of_clips):
+        for title in ("caption-accuracy", "reconstruction", *distances, *of_clips, CLIP):
             rows = list(self._rows(title))
             if not rows:
                 continue
@@ -214,6 +215,7 @@ def summarise(
     sets: Sequence[DataSet],
     records: Records,
     protocols: Sequence[str],
+    measures: Sequence[ClipMeasure],
     about: Mapping[str, Any],
     baselines: bool,
     num_resamples: int,
@@ -224,6 +226,7 @@ def summarise(
         sets: The data.
         records: All measurements.
         protocols: Which scores to make of them.
+        measures: Those of single clips.
         about: The model and its settings.
         baselines: Whether the baselines were measured too.
         num_resamples: Bootstrap resamples.
@@ -242,9 +245,8 @@ def summarise(
         for distance in DISTANCES:
             if distance.name in protocols:
                 _distance(distance, one, records, scores, num_resamples)
-        for measure in CLIP_MEASURES:
-            if measure.name in protocols:
-                _clip_measure(measure, one, records, scores, num_resamples)
+        for measure in measures:
+            _clip_measure(measure, one, records, scores, num_resamples)
         if "jitter" in protocols:
             _judge_jitter(one, records, result)
     _gaps(result)
@@ -345,12 +347,13 @@ def _clip_measure(
 ) -> None:
     """Means over the clips of every source."""
     for source in SOURCES:
-        if not records.has(one.name, source, range(one.n), measure.name):
+        if not records.has(one.name, source, range(one.n), measure.key):
             continue
-        rows = records.column(one.name, source, measure.name, range(one.n))
+        rows = records.column(one.name, source, measure.key, range(one.n))
         named = scores.setdefault(source, {})
         for name in rows[0]:
-            protocol = one.protocol(f"{measure.name}/{name}", measure.estimator).id
+            weights = f"@{measure.weights}" if measure.weights else ""
+            protocol = one.protocol(f"{measure.name}/{name}{weights}", measure.estimator).id
             values = [row[name] for row in rows]
             named[f"{measure.name}/{name}"] = mean_score(values, protocol, one.n, num_resamples)
 

@@ -30,6 +30,8 @@ QUALITY = (
     (REAL, "jitter/luma", "jitter, luma: real clips", "%"),
     (GENERATED, "jitter/jerk", "jitter, jerk: the model", "%"),
     (REAL, "jitter/jerk", "jitter, jerk: real clips", "%"),
+    (GENERATED, "clip/text", "CLIPSIM: the model", ""),
+    (REAL, "clip/text", "CLIPSIM: real clips", ""),
     (GENERATED, "motion/amount", "motion: the model", "% of the width a frame"),
     (REAL, "motion/amount", "motion: real clips", "% of the width a frame"),
     (GENERATED, "warp/self/error", "warping error: the model", ""),
