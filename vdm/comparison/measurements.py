@@ -9,11 +9,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 
 import vdm
 from vdm import world
 from vdm.data.sources import ShapesSource
+from vdm.metrics.captions import caption_accuracy, score_caption
 from vdm.metrics.clips import Clips
+from vdm.metrics.oracle import read_clips
 from vdm.metrics.temporal import jitter, mean_jitter
 from vdm.pipelines.cascade import Cascade
 from vdm.pipelines.interpolate_scores import interpolation_scores
@@ -28,6 +31,9 @@ PROMPTS = (
     "a large green star bounces off the walls",
     "a yellow triangle spins counterclockwise",
 )
+RECOVERED_FROM = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Noise times to which real clips are noised."""
+PARTS = ("whole", "count", "colour", "shape", "motion")
 Rows = list[dict[str, Any]]
 
 
@@ -65,6 +71,44 @@ def diversity(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool =
             "ratio": float(np.mean(ours) / np.mean(theirs)),
         }
     ]
+
+
+def recovery(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = False) -> Rows:
+    """What is still read of real clips that were noised to a time and denoised with their captions.
+
+    A part of the caption that is right from one time and wrong from the next is decided between
+    them, and decided wrongly.
+
+    Args:
+        model: What ``vdm.load`` takes.
+        sample: Arguments of the call.
+        seed: Of the noise.
+        is_smoke: Do the least.
+    """
+    times, num_clips = ((0.5,), 2) if is_smoke else (RECOVERED_FROM, 32)
+    generate: Any = vdm.load(model)
+    source = ShapesSource("test-iid", num_clips, 0, num_objects=1)
+    clips, captions = zip(*map(source.clip, range(num_clips)), strict=True)
+    video = torch.from_numpy(np.stack(clips)).movedim(-1, 1) / 255
+    rows = []
+    for time in times:
+        found = []
+        for start in range(0, num_clips, 16):
+            some = slice(start, start + 16)
+            seeds = [derive_seed(seed, "recovery", k) for k in range(num_clips)[some]]
+            made = generate(
+                list(captions[some]),
+                video=video[some],
+                strength=time,
+                seed=seeds,
+                progress=False,
+                **sample,
+            )
+            frames = to_uint8(2 * made.frames - 1).numpy()
+            found += map(score_caption, read_clips(frames), captions[some])
+        scores = caption_accuracy(found, "recovery")
+        rows.append({"noise time": time, **{f"{part} %": scores[part].value for part in PARTS}})
+    return rows
 
 
 def growth(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = False) -> Rows:

@@ -1,0 +1,42 @@
+"""What experiments measure by functions of their own, on models whose answer is known."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import vdm
+from vdm.comparison import measurements
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Have ``vdm.load`` give a function instead of a model."""
+    return lambda generate: monkeypatch.setattr(vdm, "load", lambda _: generate)
+
+
+def test_what_is_given_back_unchanged_is_all_recovered(load):
+    asked = []
+
+    def generate(captions, *, video, strength, seed, progress, steps):
+        asked.append((strength, steps, len(captions), tuple(seed)))
+        return SimpleNamespace(frames=video if strength < 0.65 else video.flip(2))
+
+    load(generate)
+    rows = measurements.recovery("model", {"steps": 7}, seed=3)
+    assert [row["noise time"] for row in rows] == list(measurements.RECOVERED_FROM)
+    for row in rows:
+        assert row["count %"] == row["colour %"] == row["shape %"] == 100
+        assert (row["motion %"] == row["whole %"] == 100) == (row["noise time"] < 0.65)
+    assert {(steps, count) for _, steps, count, _ in asked} == {(7, 16)}
+    assert len({seeds for *_, seeds in asked}) == 2  # the same noise from every time
+
+
+def test_one_clip_again_and_again_has_no_diversity(load):
+    def generate(captions, *, seed, progress):
+        one = vdm.world.render(vdm.world.scene_from_caption(captions[0], 0))
+        frames = measurements.torch.from_numpy(one).movedim(-1, 0) / 255
+        return SimpleNamespace(frames=frames.expand(len(captions), *frames.shape))
+
+    load(generate)
+    (row,) = measurements.diversity("model", {}, seed=0, is_smoke=True)
+    assert row["distance"] == row["ratio"] == 0 < row["distance of real clips"]
