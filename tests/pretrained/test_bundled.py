@@ -61,6 +61,19 @@ def test_a_model_need_not_store_what_a_bundled_one_has(tmp_path):
     assert json.loads((made / "vdm.json").read_text())["weights"]["autoencoder"] == entry
 
 
+def test_a_zero_of_another_sign_is_the_same_number(tmp_path):
+    parts = read("moving-shapes")
+    parts.network = parts.text_encoder = None
+    zeros = 0
+    with torch.no_grad():
+        for parameter in parts.autoencoder.parameters():
+            zeros += int(((parameter == 0) & parameter.signbit()).sum())
+            parameter.add_(0.0)  # as averaging does
+    assert zeros
+    made = write_folder(parts, tmp_path / "same", torch.float16)
+    assert refer(made, "moving-shapes") == ["autoencoder"]
+
+
 def test_what_differs_in_one_number_is_stored(tmp_path):
     parts = read("moving-shapes")
     parts.network = parts.text_encoder = None

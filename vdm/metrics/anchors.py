@@ -14,7 +14,7 @@ PROTOCOL = re.compile(
     r"(?P<metric>.+?)(?:@[0-9a-f]+)?/(?P<frames>\d+)f(?:@[\d.]+)?/(?P<resolution>[\dx]+)/.*?"
     r"(?P<data>[^/]+)/n(?P<n>\d+)(?:/(?P<estimator>[^/]+))?/r\d+"
 )
-UNBIASED = ("reconstruction/", "clipsim")
+UNBIASED = ("reconstruction/", "clip/")
 """Means over clips: how many there were moves the interval, not the value."""
 
 
