@@ -83,9 +83,9 @@ def _convert_cascade(asked: Any) -> Path:
         stages = [replace(card, model=str(folder / card.model)) for card in cards]
     if asked.layout != "vdm":
         raise ValueError(f"got layout={asked.layout!r} for a cascade, expected 'vdm'")
-    for name in ("motion", "variant"):
-        if (value := getattr(asked, name)) is not None:
-            raise ValueError(f"got {name}={value!r} for a cascade, expected None")
+    for option in ("motion", "variant"):
+        if (value := getattr(asked, option)) is not None:
+            raise ValueError(f"got {option}={value!r} for a cascade, expected None")
     return assemble(
         asked.destination,
         [*stages, *map(StageCard.parse, asked.then or [])],

@@ -21,7 +21,7 @@ from vdm.pipelines.cascade import (
 )
 from vdm.pipelines.evaluate import evaluate
 from vdm.pretrained import export, read
-from vdm.pretrained.cascades import StageCard, is_cascade
+from vdm.pretrained.cascades import StageCard, is_cascade, read_cascade
 from vdm.pretrained.parts import Defaults, Envelope
 from vdm.utils.time_grid import TimeGrid
 
@@ -196,6 +196,7 @@ def test_commands_make_a_cascade_and_sample_it(folders, cascade, tmp_path, capsy
     a, b = folders / "a", folders / "b"
     assert main(["convert", str(a), str(tmp_path / "two"), "--then", f"interpolate={b}"]) == 0
     assert is_cascade(tmp_path / "two")
+    assert read_cascade(tmp_path / "two")[0] == "two"
     assert torch.equal(vdm.load(tmp_path / "two")(RED, **LATENTS), cascade(RED, **LATENTS))
     words = [str(tmp_path / "two"), RED, "--out", str(tmp_path / "clips"), "--seed", "3"]
     assert main(["sample", *words, "--format", "npz", "--no-progress"]) == 0
@@ -203,6 +204,7 @@ def test_commands_make_a_cascade_and_sample_it(folders, cascade, tmp_path, capsy
     again = [str(tmp_path / "two"), str(tmp_path / "again"), "--then", f"interpolate:3={b}"]
     assert main(["convert", *again]) == 0
     card = json.loads((tmp_path / "again" / "vdm.json").read_text())
+    assert card["name"] == "two"
     assert [(stage["kind"], stage["factor"]) for stage in card["stages"]] == [
         ("keyframes", 1),
         ("interpolate", 2),
