@@ -81,7 +81,7 @@ def test_the_tables_are_those_of_the_stored_scores(name):
     scores = json.loads((BUNDLED / name / "scores.json").read_text(encoding="utf-8"))
     table = results_table(scores)
     assert table in (BUNDLED / name / "README.md").read_text(encoding="utf-8")
-    assert table in README
+    assert table in README or name != "moving-shapes"
 
 
 def test_the_certificates_are_those_of_the_package():

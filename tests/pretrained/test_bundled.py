@@ -8,6 +8,7 @@ import torch
 import vdm
 from vdm import cli
 from vdm.pipelines.showcase import CAPTIONS, judge
+from vdm.pretrained.cascades import read_cascade
 from vdm.pretrained.layout import refer, write_folder
 from vdm.pretrained.sources import BUNDLED, bundled, read
 
@@ -25,8 +26,27 @@ def test_a_card_says_how_it_was_made(name):
 
 @pytest.mark.parametrize("name", bundled())
 def test_scores_are_those_of_these_weights(name):
-    scores = json.loads((BUNDLED / name / "scores.json").read_text(encoding="utf-8"))
-    assert scores["about"]["weights_sha256"] == read(name).weight_hashes()
+    about = json.loads((BUNDLED / name / "scores.json").read_text(encoding="utf-8"))["about"]
+    stages = about.get("stages", [about])
+    models = [BUNDLED / name]
+    if "stages" in about:
+        models = [BUNDLED / name / stage.model for stage in read_cascade(name)[1]]
+    assert [one["weights_sha256"] for one in stages] == [
+        read(one).weight_hashes() for one in models
+    ]
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_it_makes_clips_of_words(name):
+    generate = vdm.load(name)
+    clip = generate("a red circle moves left", steps=2, seed=0, progress=False)
+    assert clip.frames.shape == (1, 3, 16, 64, 64)
+    assert clip.frames.std() > 0.05
+
+
+def test_all_together_they_are_small():
+    sizes = [path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()]
+    assert sum(sizes) < 40e6
 
 
 def test_it_shows_what_it_is_asked_for():
