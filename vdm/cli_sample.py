@@ -24,8 +24,10 @@ LOADING += ("offload", "quantize", "compile", "attention")
 STREAMING = ("chunk", "context_time")
 """Flags that only a stream knows."""
 WHOLE = (
+    "last_image",
     "mask",
     "strength",
+    "guidance_scale_2",
     "dynamic_guidance",
     "noise",
     "decode_frames",
@@ -69,6 +71,9 @@ def parser() -> Parser:
 def _add_given(group: Any) -> None:
     group.add_argument("--negative-prompt", metavar="TEXT", help="what to lead away from")
     group.add_argument("--image", type=Path, metavar="FILE", help="the first frame")
+    group.add_argument(
+        "--last-image", type=Path, metavar="FILE", help="the last frame, if the model reads it"
+    )
     group.add_argument("--video", type=Path, metavar="FILE", help="the first frames")
     group.add_argument(
         "--mask",
@@ -105,6 +110,12 @@ def _add_sampling(group: Any) -> None:
         type=number_or_pair,
         metavar="S|FIRST,LAST",
         help="1 is no guidance; two numbers are a ramp over the frames",
+    )
+    group.add_argument(
+        "--guidance-scale-2",
+        type=number,
+        metavar="S",
+        help="of the second network, if the model has two: at little noise",
     )
     group.add_argument(
         "--dynamic-guidance",
@@ -176,7 +187,7 @@ def add_loading(group: Any) -> None:
 def main(words: list[str]) -> None:
     """Generate the clips and print their paths."""
     asked = parser().read(words)
-    files = (asked.model, asked.image, asked.video, asked.noise)
+    files = (asked.model, asked.image, asked.last_image, asked.video, asked.noise)
     with reading_words(*files):
         call = _call_arguments(asked)
     generate = load_model(asked)
@@ -203,9 +214,10 @@ def _call_arguments(asked: argparse.Namespace) -> dict[str, Any]:
     skipped = {"model", "prompts", "out", "format", "batch_size", "stream", *LOADING}
     skipped |= _refuse_others(asked)
     call = {name: value for name, value in vars(asked).items() if name not in skipped}
-    for name in ("image", "video"):
+    for name in ("image", "last_image", "video"):
         if call[name] is not None and not call[name].is_file():
-            raise WrongWords(f"--{name}: got {call[name]}, expected a file that exists")
+            flag = f"--{name.replace('_', '-')}"
+            raise WrongWords(f"{flag}: got {call[name]}, expected a file that exists")
     if asked.noise is not None:
         call["noise"] = _tensor("--noise", str(asked.noise))
     if asked.mask is not None:

@@ -41,8 +41,8 @@ class Conditioning:
     given: Float[Tensor, "b c t h w"] | None = None
     """What the network sees of given latents, in the scale it was trained with: as they are where
     they are given, elsewhere whatever it was trained to see there."""
-    given_mask: Float[Tensor, "b 1 t h w"] | None = None
-    """1 where given."""
+    given_mask: Float[Tensor, "b masks t h w"] | None = None
+    """1 where given; one mask, or one for each frame of pixels that a latent frame stands for."""
     fps: Float[Tensor, " b"] | None = None
     motion_bucket: Float[Tensor, " b"] | None = None
     noise_aug: Float[Tensor, " b"] | None = None

@@ -11,6 +11,7 @@ from vdm.diffusion.guidance import (
     frame_ramp,
     interval,
     rescaled,
+    two_scales,
 )
 from vdm.diffusion.schedules import EDM, LinearPath, VPLinear
 from vdm.diffusion.targets import X0, Eps, V, Velocity
@@ -181,6 +182,17 @@ def test_rescaling_restores_the_spread_of_the_conditional_estimate():
     assert torch.equal(rescaled(*pair(), 6.0, 0.0)(XT, T), classifier_free(*pair(), 6.0)(XT, T))
 
 
+def test_a_scale_holds_on_its_side_of_a_boundary():
+    guide = two_scales(*pair(), 4.0, 2.0, lambda t: t >= 0.5)
+    for time, scale in ((0.9, 4.0), (0.5, 4.0), (0.4, 2.0)):
+        t = torch.full((len(XT),), time)
+        torch.testing.assert_close(guide(XT, t), classifier_free(*pair(), scale)(XT, t))
+    t = torch.linspace(0.2, 0.8, len(XT))  # samples may be on both
+    rows = [classifier_free(*pair(), 4.0 if time >= 0.5 else 2.0)(XT, t) for time in t.tolist()]
+    expected = torch.stack([row[k] for k, row in enumerate(rows)])
+    torch.testing.assert_close(guide(XT, t), expected)
+
+
 def test_guidance_rules_nest():
     cond, uncond = pair()
     inner = rescaled(cond, uncond, 6.0, 0.7)
@@ -196,6 +208,7 @@ def test_denoisers_may_answer_in_half_precision():
         classifier_free(half(torch.sin), half(torch.cos), 3.0),
         frame_ramp(half(torch.sin), half(torch.cos), 1.0, 3.0),
         rescaled(half(torch.sin), half(torch.cos), 3.0, 0.5),
+        two_scales(half(torch.sin), half(torch.cos), 3.0, 2.0, lambda t: t > 0.5),
         dynamic_cosine(half(torch.sin), half(torch.cos), 3.0, time_grids.uniform(4)),
     ):
         got = guide(XT.bfloat16(), T)

@@ -142,10 +142,11 @@ def test_deterministic_in_eval(backend):
 @torch.no_grad()
 def test_a_picture_beside_the_words_has_keys_and_values_of_its_own():
     both = DecoupledAttention(DIM, HEADS, CONTEXT, qk_norm=QKNorm())
+    torch.nn.init.normal_(both.norm_k_image.weight)
     words, other = (Attention(DIM, HEADS, CONTEXT, qk_norm=QKNorm()) for _ in range(2))
     state = both.state_dict()
     words.load_state_dict({k: v for k, v in state.items() if "image" not in k})
-    shared = {k: v for k, v in state.items() if "to_k" not in k and "to_v" not in k}
+    shared = {k: v for k, v in words.state_dict().items() if "_k" not in k and "_v" not in k}
     own = {k.replace("_image", ""): v for k, v in state.items() if "image" in k}
     other.load_state_dict(shared | own)
     for attention in (words, other):

@@ -4,10 +4,14 @@ import torch
 from vdm.layers.embeddings import (
     LabelEmbedding,
     NoiseLevelEmbedding,
+    PictureEmbedding,
+    join_given,
+    num_input_channels,
     patchify,
     sinusoid,
     unpatchify,
 )
+from vdm.types import Conditioning
 
 
 @pytest.mark.parametrize("cos_first", [True, False])
@@ -51,6 +55,32 @@ def test_one_more_label_says_nothing():
     embed = LabelEmbedding(3, 5)
     assert embed.null == 3
     assert embed(torch.tensor([0, embed.null])).shape == (2, 5)
+
+
+def test_tokens_of_pictures_have_places_if_these_are_learned():
+    embed = PictureEmbedding(6, 8, num_tokens=5)
+    torch.nn.init.normal_(embed.table)
+    states = torch.randn(2, 1, 6).expand(-1, 5, -1)
+    tokens = embed(states)
+    assert tokens.shape == (2, 5, 8)
+    assert not torch.allclose(tokens[:, 0], tokens[:, 1])
+    with pytest.raises(ValueError, match="got 4 tokens of pictures, expected 5"):
+        embed(states[:, :4])
+    anywhere = PictureEmbedding(6, 8)(states)
+    assert torch.equal(anywhere[:, 0], anywhere[:, 1])
+
+
+def test_a_mask_may_tell_the_frames_of_a_latent_apart():
+    x, given = torch.randn(2, 2, 3, 2, 4, 5)
+    masks = torch.ones(2, 4, 2, 4, 5)
+    cond = Conditioning(given=given, given_mask=masks)
+    joined = join_given(x, cond, "frame_masks")
+    assert torch.equal(joined, torch.cat((x, given, masks), dim=1))
+    assert joined.shape[1] == num_input_channels(3, "frame_masks")
+    empty = join_given(x, Conditioning(), "frame_masks")
+    assert torch.equal(empty[:, :3], x)
+    assert empty.shape == joined.shape
+    assert not empty[:, 3:].any()
 
 
 @pytest.mark.parametrize("order", ["channels_first", "channels_last"])

@@ -237,6 +237,7 @@ def test_a_cascade_is_evaluated_as_any_model(folders, tmp_path):
     [
         ({"noise": torch.zeros(1, 3, 5, 4, 4)}, "got noise for a cascade, expected seeds"),
         ({"cond": {"given": torch.zeros(1, 3, 5, 4, 4)}}, r"got cond\.given for a cascade"),
+        ({"guidance_scale_2": 3.0}, "got guidance_scale_2 for a cascade, expected None"),
         ({"height": 20}, "got height=20, expected a multiple of 8; nearest: 16"),
         ({"output": "pixels"}, "got output='pixels'"),
         ({"motion_bucket": 3.0}, "does not read motion_bucket"),

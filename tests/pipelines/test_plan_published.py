@@ -9,6 +9,7 @@ from vdm.cli import main
 from vdm.pipelines.plan_cascade import plan_source
 
 TERA = 1e12
+WAN_VAE = 126_892_531
 
 
 def planned(folder, **asked):
@@ -42,6 +43,24 @@ def test_modelscope(tmp_path):
         "decoder": 83_653_863,
     }
     assert stages["network"].num_calls == 2 * 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "calls"),
+    [
+        (
+            "2.1",
+            {"image_encoder": 630_766_080, "encoder": WAN_VAE, "network": 16_394_878_784},
+            2 * 40,
+        ),
+        ("2.2", {"encoder": WAN_VAE, "network": 2 * 14_288_901_184}, 2 * 40),
+    ],
+)
+def test_wan(tmp_path, kind, expected, calls):
+    folder = full_models.write_wan(tmp_path, kind)
+    stages = planned(folder, num_frames=5, height=64, width=96)
+    assert counts(stages) == {"text_encoder": 5_680_910_336, **expected, "decoder": WAN_VAE}
+    assert stages["network"].num_calls == calls
 
 
 def test_an_image_model_with_motion_modules(tmp_path, capsys):

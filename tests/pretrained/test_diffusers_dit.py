@@ -22,6 +22,7 @@ from vdm.pretrained import export, load_network
 from vdm.pretrained.diffusers_dit import dit_entries
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
 from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
+from vdm.pretrained.original_wan import original_wan_entries
 from vdm.types import Conditioning
 
 B, C = 2, 4
@@ -235,6 +236,7 @@ def test_rows_of_other_sizes_than_said_are_refused():
     assert torch.equal(to_foreign(ours, place)["out"], rows)
 
 
+WAN_PICTURE = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 WAN_FULL = {
     "1.3B": (
         {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960},
@@ -253,6 +255,9 @@ WAN_FULL = {
         4_999_787_712,
         825,
     ),
+    "I2V-14B": (WAN_PICTURE, 16_394_878_784, 1303),
+    "FLF2V-14B": (WAN_PICTURE | {"pos_embed_seq_len": 514}, 16_395_536_704, 1304),
+    "I2V-A14B": ({"in_channels": 36}, 14_288_901_184, 1095),
 }
 
 
@@ -307,12 +312,14 @@ def test_full_wans_have_the_published_keys_and_shapes(kind):
     assert {key: value.shape for key, value in found.items()} == expected
     assert len(found) == keys
     assert sum(p.numel() for p in ours.parameters()) == count
+    assert len({entry.theirs for entry in original_wan_entries(ours)}) == keys
 
 
-def test_wans_that_see_pictures_are_refused():
+def test_wans_of_no_published_kind_are_refused():
     config = {**WAN, "_class_name": "WanTransformer3DModel", "image_dim": 10}
+    with pytest.raises(ValueError, match=r"x.json: got added_kv_proj_dim=None, expected 24"):
+        dit_from_config(config, "x.json")
     with pytest.raises(ValueError, match=r"x.json: got image_dim=10, expected None"):
-        dit_from_config(config, "x.json")
-    config |= {"image_dim": None, "in_channels": 9}
-    with pytest.raises(ValueError, match=r"x.json: got out_channels=4, expected 9"):
-        dit_from_config(config, "x.json")
+        dit_from_config(config | {"added_kv_proj_dim": 24}, "x.json")
+    with pytest.raises(ValueError, match=r"x.json: got in_channels=9, expected 12"):
+        dit_from_config(config | {"image_dim": None, "in_channels": 9}, "x.json")

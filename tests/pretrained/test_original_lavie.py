@@ -74,6 +74,7 @@ def test_what_is_to_be_enlarged_has_to_be_a_clip(larger):
         ({"num_frames": 3}, "expected 2 frames"),
         ({"seconds": 1.0}, "expected 2 frames"),
         ({"strength": 0.5}, "got strength=0.5, expected None"),
+        ({"last_image": video[:, 0]}, "got last_image for an upscaler, expected None"),
         ({"cond": {"given": video[None]}}, r"got cond\.given, expected video"),
     ):
         with pytest.raises(ValueError, match=message):

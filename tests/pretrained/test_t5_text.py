@@ -102,6 +102,16 @@ def test_capitals_may_not_count(theirs, words, tmp_path):
 
 
 @torch.no_grad()
+def test_texts_may_be_put_right(theirs, words, tmp_path):
+    ours = load_t5_text(tmp_path, words, LENGTH, mends=True)
+    plain = load_t5_text(tmp_path, words, LENGTH)
+    broken, whole = " a cat&amp;amp;\n\t runs\uff0c", "a cat& runs,"
+    assert torch.equal(ours([broken]).text, ours([whole]).text)
+    assert torch.equal(ours([whole]).text, plain([whole]).text)
+    assert not torch.equal(plain([broken]).text, plain([whole]).text)
+
+
+@torch.no_grad()
 def test_of_long_texts_the_end_is_not_read(theirs, words, tmp_path):
     ours = load_t5_text(tmp_path, words, 4)
     with pytest.warns(

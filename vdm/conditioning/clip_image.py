@@ -36,10 +36,14 @@ class ClipImageEncoder(nn.Module):
     mean: Tensor
     std: Tensor
     model: Any
+    kind = "CLIPVisionModelWithProjection"
+    """Its class there."""
+    num_tokens = 1
+    """Of a picture."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.model = build_clip("CLIPVisionModelWithProjection", config)
+        self.model = build_clip(self.kind, config)
         self.size = int(config.get("image_size", 224))
         self.width = int(self.model.config.hidden_size)
         self.register_buffer("mean", torch.tensor(MEAN, device="cpu"), persistent=False)
@@ -62,9 +66,61 @@ class ClipImageEncoder(nn.Module):
         return self._run(pictures).last_hidden_state
 
     def _run(self, pictures: Tensor) -> Any:
-        small = (shrink(pictures, self.size) + 1) / 2
+        return self.model(pixel_values=self._standard((shrink(pictures, self.size) + 1) / 2))
+
+    def _standard(self, small: Tensor) -> Tensor:
+        """Pictures in [0, 1] as it was trained to see them."""
         mean, std = (value.reshape(1, 3, 1, 1).to(small) for value in (self.mean, self.std))
-        return self.model(pixel_values=(small - mean) / std)
+        return (small - mean) / std
+
+
+@configurable
+class ClipStatesEncoder(ClipImageEncoder):
+    """A published image encoder without projection, whose last layer is not used.
+
+    Args:
+        config: Settings of ``transformers.CLIPVisionConfig``.
+
+    Raises:
+        ValueError: If they make no encoder.
+
+    Source:
+        Wan team 2025, arXiv:2503.20314, section 5.1: OpenCLIP's ViT-H beside XLM-RoBERTa.
+    """
+
+    kind = "CLIPVisionModel"
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        side = self.size // int(self.model.config.patch_size)
+        self.num_tokens = 1 + side * side
+
+    def encode_image(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+        """A vector for the whole and one for every patch, as the last layer but one leaves them.
+
+        Args:
+            pictures: In [-1, 1], of any size; what is outside of the square in the middle is not
+                seen.
+        """
+        small = self._standard(middle(pictures, self.size).to(self.mean))
+        return self.model(pixel_values=small, output_hidden_states=True).hidden_states[-2]
+
+
+def middle(pictures: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 {size} {size}"]:
+    """The square in the middle of pictures, in [0, 1], as CLIP's own code prepares it.
+
+    Pictures have eight bits when they are resized.
+
+    Source:
+        Radford et al. 2021, arXiv:2103.00020, and its released code.
+    """
+    levels = ((pictures.float() + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
+    height, width = levels.shape[2:]
+    short = min(height, width)
+    sides = (size * height // short, size * width // short)
+    levels = F.interpolate(levels, sides, mode="bicubic", antialias=True)
+    top, left = ((side - size) // 2 for side in sides)
+    return levels[:, :, top : top + size, left : left + size].to(pictures.device) / 255
 
 
 def shrink(pictures: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 {size} {size}"]:

@@ -148,6 +148,18 @@ class NoiseAugmentation:
 
 
 @dataclass(frozen=True)
+class InPlace:
+    """Given frames stand in the clip itself, without noise, at noise time 0.
+
+    The network sees nothing else of them, so it is one that is told a noise level for every frame.
+
+    Source:
+        Chen et al. 2024, "Diffusion Forcing", arXiv:2407.01392, section 3; the first frame in
+        Wan-AI/Wan2.2-TI2V-5B.
+    """
+
+
+@dataclass(frozen=True)
 class Showing:
     """How given latents become the input of a network.
 

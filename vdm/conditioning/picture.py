@@ -57,6 +57,23 @@ class PictureTokens:
     """
 
 
+@dataclass(frozen=True)
+class FramesOnGrey:
+    """Pictures are frames of the clip: latents of a grey clip with them stand beside the noise.
+
+    Masks beside these tell frame by frame of pixels which they are, and guidance leads away from
+    other words alone. The network makes the given frames anew.
+
+    Args:
+        num_told: How many pictures are told in tokens besides.
+
+    Source:
+        Wan team 2025, arXiv:2503.20314, section 5.1.
+    """
+
+    num_told: int = 1
+
+
 PictureRule = Picture | FirstFrame | PictureTokens
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -40,6 +41,8 @@ class T5TextEncoder(nn.Module):
             ``masked_alike``: of what guidance leads away from, as many tokens are read as of the
             prompt.
         lowers: Whether capitals and the space around a text do not count.
+        mends: Whether texts are put right before they are read: characters that were decoded
+            wrongly, HTML's names of characters, wide forms of narrow ones, runs of white space.
 
     Raises:
         ValueError: If the model, the padding or the tokenizer's files are unknown.
@@ -56,6 +59,7 @@ class T5TextEncoder(nn.Module):
         max_length: int = 226,
         padding: Padding = "read",
         lowers: bool = False,
+        mends: bool = False,
     ) -> None:
         super().__init__()
         if padding not in get_args(Padding):
@@ -69,6 +73,7 @@ class T5TextEncoder(nn.Module):
         self.masks_alike = padding == "masked_alike"
         """Whether the mask of a prompt is that of its negative prompt, too."""
         self._tokenize = _tokenizer(tokenizer)
+        self._mend = _mender() if mends else str
 
     def forward(self, prompts: Sequence[str]) -> TextStates:
         """Encode texts; ``""`` is the text that says nothing.
@@ -79,7 +84,8 @@ class T5TextEncoder(nn.Module):
         Returns:
             States of the tokens, and which are of the text where the others are to be left out.
         """
-        prompts = [prompt.lower().strip() for prompt in prompts] if self.lowers else list(prompts)
+        prompts = [self._mend(prompt) for prompt in prompts]
+        prompts = [prompt.lower().strip() for prompt in prompts] if self.lowers else prompts
         told = self._tokenize(
             prompts,
             padding="max_length",
@@ -94,7 +100,9 @@ class T5TextEncoder(nn.Module):
             states = self.model(inputs_embeds=embedded).last_hidden_state
             return TextStates(states, None, None)
         valid = told.attention_mask.to(device)
-        states = self.model(inputs_embeds=embedded, attention_mask=valid).last_hidden_state
+        # A mask is asked for its values there, of which it has none on the meta device.
+        seen = None if valid.is_meta else valid
+        states = self.model(inputs_embeds=embedded, attention_mask=seen).last_hidden_state
         if self.padding in ("masked", "masked_alike"):
             return TextStates(states, valid.to(states.dtype), None)
         return TextStates(states * valid[..., None].to(states.dtype), None, None)
@@ -127,6 +135,20 @@ def _model(config: Mapping[str, Any]) -> Any:
     if kind == "umt5":
         return UMT5EncoderModel(UMT5Config(**config))
     raise ValueError(f"got model_type={kind!r}, expected 't5' or 'umt5'")
+
+
+def _mender() -> Callable[[str], str]:
+    """What puts texts right."""
+    try:
+        from ftfy import fix_text
+    except ModuleNotFoundError as error:
+        raise ValueError("texts are mended by ftfy: pip install 'vdm[transformers]'") from error
+
+    def mend(text: str) -> str:
+        # Twice, for text whose ampersands have been escaped once more.
+        return " ".join(html.unescape(html.unescape(fix_text(text))).split())
+
+    return mend
 
 
 def _tokenizer(files: Mapping[str, str]) -> Any:

@@ -8,6 +8,7 @@ another, so guiding ``x0`` as here is guiding any of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -60,6 +61,34 @@ def frame_ramp(cond: Denoise, uncond: Denoise, first: float, last: float) -> Den
         end = at_least_float32(cond(xt, t))
         frames = torch.linspace(first, last, xt.shape[2], dtype=end.dtype, device=end.device)
         return _extrapolate(uncond(xt, t), end, frames.reshape(1, 1, -1, 1, 1))
+
+    return guided
+
+
+def two_scales(
+    cond: Denoise,
+    uncond: Denoise,
+    high: float,
+    low: float,
+    is_high: Callable[[Tensor], Tensor],
+) -> Denoise:
+    """Classifier-free guidance with one scale at much noise and one at little.
+
+    Args:
+        cond: The conditional denoiser.
+        uncond: The unconditional one.
+        high: Scale at much noise.
+        low: Scale at little noise.
+        is_high: At which noise times there is much noise.
+
+    Source:
+        Wan-AI/Wan2.2-T2V-A14B, which has a network for either.
+    """
+
+    def guided(xt: Tensor, t: Tensor) -> Tensor:
+        end = at_least_float32(cond(xt, t))
+        scales = torch.where(is_high(t), high, low).to(end)
+        return _extrapolate(uncond(xt, t), end, expand_as(scales, end))
 
     return guided
 

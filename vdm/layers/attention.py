@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -203,7 +204,8 @@ class DecoupledAttention(Attention):
         context_dim: Width of the words' states, and of the picture's tokens.
         head_dim: Width of a head; ``dim / num_heads`` if not given.
         qkv_bias: Whether the maps to queries, keys and values have offsets.
-        qk_norm: How queries and keys are normalised; None leaves them as they are.
+        qk_norm: How queries and keys are normalised, the picture's keys on their own; None leaves
+            them as they are.
         backend: Kernel, see :func:`attend`.
 
     Source:
@@ -232,6 +234,7 @@ class DecoupledAttention(Attention):
         inner = self.num_heads * self.head_dim
         self.to_k_image = nn.Linear(context_dim, inner, bias=qkv_bias)
         self.to_v_image = nn.Linear(context_dim, inner, bias=qkv_bias)
+        self.norm_k_image = copy.deepcopy(self.norm_k)
 
     def forward(  # type: ignore[override]
         self,
@@ -259,6 +262,6 @@ class DecoupledAttention(Attention):
 
     def keys_values_of_image(self, image: Float[Tensor, "b k c"]) -> KVCache:
         """Keys of a picture's tokens, normalised, and their values."""
-        k = self._split(self.to_k_image(image), self.norm_k)
+        k = self._split(self.to_k_image(image), self.norm_k_image)
         v = rearrange(self.to_v_image(image), "b n (heads d) -> b heads n d", heads=self.num_heads)
         return KVCache(rearrange(k, "b n heads d -> b heads n d"), v)

@@ -12,11 +12,16 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vdm.layers.feedforward import MLP
+from vdm.layers.norms import LayerNorm
 from vdm.types import Conditioning, Latents
 
 Scalar = Literal["fps", "motion_bucket", "noise_aug", "guidance"]
-ReadsGiven = bool | Literal["latents", "pixels"]
+ReadsGiven = bool | Literal["latents", "pixels", "frame_masks"]
 PatchOrder = Literal["channels_first", "channels_last"]
+
+NUM_FRAME_MASKS = 4
+"""Masks of a latent frame that has one for each frame of pixels that it stands for."""
 
 PATCHIFY = {
     "channels_first": "b c (t pt) (h ph) (w pw) -> b t h w (c pt ph pw)",
@@ -169,6 +174,41 @@ class TextAndSizeEmbedding(nn.Module):
         return self.fc2(F.silu(self.fc1(joined.to(self.fc1.weight.dtype))))
 
 
+class PictureEmbedding(nn.Module):
+    """An encoder's states of a picture as tokens of a network: norm, two linear maps, norm.
+
+    Args:
+        width: Width of the states.
+        dim: Width of the result.
+        num_tokens: How many there are, where each has a learned vector of its own; None for any.
+
+    Source:
+        Wan team 2025, arXiv:2503.20314, section 5.1, and the released models.
+    """
+
+    def __init__(self, width: int, dim: int, num_tokens: int | None = None) -> None:
+        super().__init__()
+        self.table: nn.Parameter | None = None
+        if num_tokens is not None:
+            self.table = nn.Parameter(torch.zeros(num_tokens, width))
+        self.norm_in, self.norm_out = LayerNorm(width, 1e-5), LayerNorm(dim, 1e-5)
+        self.maps = MLP(width, width, "none", out_dim=dim)
+
+    def forward(self, states: Float[Tensor, "b m width"]) -> Float[Tensor, "b m dim"]:
+        """Each token by itself.
+
+        Raises:
+            ValueError: If there are not as many as have learned vectors.
+        """
+        if self.table is not None:
+            if states.shape[1] != len(self.table):
+                raise ValueError(
+                    f"got {states.shape[1]} tokens of pictures, expected {len(self.table)}"
+                )
+            states = states + self.table
+        return self.norm_out(self.maps(self.norm_in(states)))
+
+
 class LabelEmbedding(nn.Module):
     """A vector for each class label, and one more, ``null``, for "no label".
 
@@ -225,15 +265,20 @@ def readable_fields(
     reads |= {"label"} if label else set()
     reads |= {"text_mask"} if "text" in needs else set()
     reads |= {"given"} if given else set()
-    reads |= {"given_mask"} if given is True else set()
+    reads |= {"given_mask"} if _num_masks(given) else set()
     return reads, needs
+
+
+def _num_masks(given: ReadsGiven) -> int:
+    """Channels of the masks that are read."""
+    return NUM_FRAME_MASKS if given == "frame_masks" else int(given is True)
 
 
 def num_input_channels(channels: int, given: ReadsGiven) -> int:
     """Channels of what :func:`join_given` makes."""
     if given == "pixels":
         return channels + 3
-    return channels * (2 if given else 1) + (1 if given is True else 0)
+    return channels * (2 if given else 1) + _num_masks(given)
 
 
 def join_given(
@@ -261,7 +306,7 @@ def join_given(
         return x
     if cond.given is None or cond.given_mask is None:
         b, c, t, h, w = x.shape
-        return torch.cat((x, x.new_zeros(b, c + 1, t, h, w)), dim=1)
+        return torch.cat((x, x.new_zeros(b, c + _num_masks(given), t, h, w)), dim=1)
     return torch.cat((x, cond.given.to(x.dtype), cond.given_mask.to(x.dtype)), dim=1)
 
 

@@ -17,6 +17,8 @@ from vdm.layers.attention import KVCache
 from vdm.layers.embeddings import (
     LabelEmbedding,
     NoiseLevelEmbedding,
+    PictureEmbedding,
+    ReadsGiven,
     Scalar,
     add_told,
     join_given,
@@ -66,6 +68,7 @@ class _Inputs:
     table: RotaryTable | None
     text: Tensor | None
     text_mask: Tensor | None
+    image: Tensor | None
 
 
 @configurable
@@ -86,8 +89,8 @@ class VideoDiT(nn.Module):
         num_labels: Classes of ``cond.label``; the label ``num_labels``, or no label, means "none".
             None for a network without.
         scalars: Further numbers that the network is told, e.g. ``fps``.
-        frame_conditioning: Read ``cond.given`` and ``cond.given_mask`` as further input channels.
-            Without them no frame is given.
+        frame_conditioning: Read ``cond.given`` and ``cond.given_mask`` as further input channels,
+            see :func:`vdm.layers.embeddings.join_given`. Without them no frame is given.
         block: What is inside a block.
 
     Raises:
@@ -109,7 +112,7 @@ class VideoDiT(nn.Module):
         pooled_dim: int | None = None,
         num_labels: int | None = None,
         scalars: Sequence[Scalar] = (),
-        frame_conditioning: bool = True,
+        frame_conditioning: ReadsGiven = True,
         block: BlockOptions = BlockOptions(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
@@ -136,6 +139,10 @@ class VideoDiT(nn.Module):
         self.text_embed, context_dim = None, text_dim
         if text_dim is not None and block.cross.projects_text:
             self.text_embed, context_dim = MLP(text_dim, dim, out_dim=dim), dim
+        self.image_embed, picture = None, block.cross.picture
+        self.image_dim = None if picture is None else picture.width
+        if picture is not None:
+            self.image_embed = PictureEmbedding(picture.width, dim, picture.num_tokens)
         self.shared_modulation = nn.Linear(dim, 6 * dim) if block.modulation == "single" else None
 
         def reads_text(kind: Factorization) -> bool:
@@ -160,7 +167,7 @@ class VideoDiT(nn.Module):
         """Whether far into a clip everything is as in training, so that it may go on for ever."""
         self.reads, self.needs = readable_fields(
             self.scalars,
-            text=None if text_dim is None else "text",
+            text=None if text_dim is None else "text" if picture is None else "both",
             pooled=pooled_dim is not None,
             label=num_labels is not None,
             given=frame_conditioning,
@@ -198,7 +205,7 @@ class VideoDiT(nn.Module):
         for index, block in enumerate(self.blocks):
             if index:
                 tokens = self._placed(tokens, index)
-            shared = (inputs.shared, inputs.table, inputs.text, inputs.text_mask)
+            shared = (inputs.shared, inputs.table, inputs.text, inputs.text_mask, inputs.image)
             if recompute:
                 tokens = checkpoint(block, tokens, *shared, use_reentrant=False)
             else:
@@ -241,7 +248,13 @@ class VideoDiT(nn.Module):
         blocks = cast("Iterable[DiTBlock]", self.blocks)
         for block, old in zip(blocks, caches, strict=True):
             tokens, new = block.step(
-                tokens, inputs.shared, inputs.table, inputs.text, inputs.text_mask, old
+                tokens,
+                inputs.shared,
+                inputs.table,
+                inputs.text,
+                inputs.text_mask,
+                inputs.image,
+                old,
             )
             kept.append(new)
         pred = self._finish(tokens, inputs.level)
@@ -280,7 +293,8 @@ class VideoDiT(nn.Module):
         text = cond.text
         if self.text_embed is not None and text is not None:
             text = self.text_embed(text)
-        return _Inputs(tokens, level, shared, table, text, text_mask)
+        image = None if self.image_embed is None else self.image_embed(cond.image)
+        return _Inputs(tokens, level, shared, table, text, text_mask, image)
 
     def _placed(self, tokens: Tensor, block: int) -> Tensor:
         """Tokens with their places added, where that is done ahead of this block."""

@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vdm.layers.attention import Attention, KVCache, QKNorm
+from vdm.layers.attention import Attention, DecoupledAttention, KVCache, QKNorm
 from vdm.layers.attention_backends import Backend
 from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.factorization import Factorization
@@ -25,6 +25,19 @@ TimePositions = Literal["absolute", "rotary"]
 
 
 @dataclass(frozen=True)
+class PictureOptions:
+    """How pictures are told in tokens beside the words.
+
+    Args:
+        width: Width of ``cond.image``.
+        num_tokens: How many there are, where each has a learned vector of its own; None for any.
+    """
+
+    width: int = 1280
+    num_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class CrossOptions:
     """How blocks attend to text.
 
@@ -34,11 +47,13 @@ class CrossOptions:
             single frames.
         projects_text: Whether the text's states are first brought to the width of the tokens, once
             for all blocks.
+        picture: How pictures are told beside the text; None without.
     """
 
     norm: bool = True
     in_temporal: bool = True
     projects_text: bool = False
+    picture: PictureOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +181,8 @@ class DiTBlock(nn.Module):
         self.cross_attention: Attention | None = None
         if text_dim is not None:
             self.norm_cross = make_norm(options.norm, dim) if options.cross.norm else nn.Identity()
-            self.cross_attention = Attention(dim, num_heads, text_dim, **common)  # type: ignore[arg-type]
+            kind = Attention if options.cross.picture is None else DecoupledAttention
+            self.cross_attention = kind(dim, num_heads, text_dim, **common)  # type: ignore[arg-type]
         self.norm2 = make_norm(options.norm, dim, affine=False)
         self.feedforward = make_feedforward(options.feedforward, dim, options.mlp_ratio)
 
@@ -183,6 +199,7 @@ class DiTBlock(nn.Module):
         table: RotaryTable | None,
         text: Float[Tensor, "b n text_dim"] | None = None,
         text_mask: Bool[Tensor, "b 1 1 n"] | None = None,
+        image: Float[Tensor, "b m text_dim"] | None = None,
     ) -> VideoTokens:
         """Transform the tokens of a whole clip.
 
@@ -192,10 +209,11 @@ class DiTBlock(nn.Module):
             table: Rotary positions ``(t, h, w, pairs)``.
             text: Text tokens.
             text_mask: True where they are valid.
+            image: Tokens of pictures.
         """
         shift, scale, gate, *rest = self.modulation(level)
         mixed = self.factorization(modulate(self.norm1(x), shift, scale), self.attention, table)
-        return self._finish(torch.addcmul(x, gate, mixed), rest, text, text_mask)
+        return self._finish(torch.addcmul(x, gate, mixed), rest, text, text_mask, image)
 
     def step(
         self,
@@ -204,21 +222,28 @@ class DiTBlock(nn.Module):
         table: RotaryTable | None,
         text: Float[Tensor, "b n text_dim"] | None = None,
         text_mask: Bool[Tensor, "b 1 1 n"] | None = None,
+        image: Float[Tensor, "b m text_dim"] | None = None,
         cache: KVCache | None = None,
     ) -> tuple[VideoTokens, KVCache | None]:
         """Transform the tokens of the next frames, given the cache of the frames before."""
         shift, scale, gate, *rest = self.modulation(level)
         tokens = modulate(self.norm1(x), shift, scale)
         mixed, cache = self.factorization.step(tokens, self.attention, table, cache)
-        return self._finish(torch.addcmul(x, gate, mixed), rest, text, text_mask), cache
+        return self._finish(torch.addcmul(x, gate, mixed), rest, text, text_mask, image), cache
 
     def _finish(
-        self, x: Tensor, modulation: list[Tensor], text: Tensor | None, text_mask: Tensor | None
+        self,
+        x: Tensor,
+        modulation: list[Tensor],
+        text: Tensor | None,
+        text_mask: Tensor | None,
+        image: Tensor | None,
     ) -> Tensor:
         """Cross-attention and feed-forward."""
         if self.cross_attention is not None:
             flat = rearrange(self.norm_cross(x), "b t h w d -> b (t h w) d")
-            x = x + self.cross_attention(flat, text, text_mask).view_as(x)
+            told = {} if image is None else {"image": image}
+            x = x + self.cross_attention(flat, text, text_mask, **told).view_as(x)
         shift, scale, gate = modulation
         return torch.addcmul(x, gate, self.feedforward(modulate(self.norm2(x), shift, scale)))
 

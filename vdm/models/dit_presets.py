@@ -19,10 +19,11 @@ from vdm.layers.position_rules import (
     ThirdsRotary,
 )
 from vdm.models.dit import VideoDiT
-from vdm.models.dit_blocks import BlockOptions, CrossOptions
+from vdm.models.dit_blocks import BlockOptions, CrossOptions, PictureOptions
 from vdm.models.joint_dit import JointDiT
 
 CogVideoXKind = Literal["2b", "5b", "5b-i2v", "1.5", "1.5-i2v"]
+WanKind = Literal["t2v", "i2v", "flf2v", "2.2-i2v"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ class WanSize:
         in_channels: Channels of the latents.
         text_dim: Width of the text's states.
         patch_size: Latents per token along (t, h, w).
+        image_dim: Width of an image encoder's states.
+        num_image: Tokens of two pictures, where each has a learned vector.
     """
 
     num_heads: int = 40
@@ -165,6 +168,8 @@ class WanSize:
     in_channels: int = 16
     text_dim: int = 4096
     patch_size: tuple[int, int, int] = (1, 2, 2)
+    image_dim: int = 1280
+    num_image: int = 514
 
 
 WAN_1_3B = WanSize(num_heads=12, depth=30, hidden=8960)
@@ -172,18 +177,25 @@ WAN_14B = WanSize()
 WAN_5B = WanSize(num_heads=24, depth=30, hidden=14336, in_channels=48)
 
 
-def wan(size: WanSize = WAN_14B) -> VideoDiT:
-    """A text-to-video network of Wan 2.1 or 2.2, both experts of the latter included.
+def wan(size: WanSize = WAN_14B, kind: WanKind = "t2v") -> VideoDiT:
+    """A network of Wan 2.1 or 2.2, of which the large ones of the latter are two of these.
 
     That of 5 B parameters is shown given frames as latents without noise, at noise time 0.
 
     Args:
         size: How large.
+        kind: What it is told besides words: nothing; given frames beside the noise, and the first
+            in tokens too, or the first and the last; or, in 2.2, given frames without tokens.
 
     Source:
-        Wan team 2025, arXiv:2503.20314, section 4.2; Wan-AI/Wan2.1-T2V-14B and its relatives.
+        Wan team 2025, arXiv:2503.20314, sections 4.2 and 5.1; Wan-AI/Wan2.1-T2V-14B and its
+        relatives.
     """
     dim = size.num_heads * size.head_dim
+    pictures = {
+        "i2v": PictureOptions(size.image_dim),
+        "flf2v": PictureOptions(size.image_dim, size.num_image),
+    }
     return VideoDiT(
         size.in_channels,
         dim,
@@ -191,11 +203,11 @@ def wan(size: WanSize = WAN_14B) -> VideoDiT:
         size.num_heads,
         size.patch_size,
         text_dim=size.text_dim,
-        frame_conditioning=False,
+        frame_conditioning=False if kind == "t2v" else "frame_masks",
         block=BlockOptions(
             mlp_ratio=size.hidden / dim,
             qk_norm=QKNorm("rms", "full"),
-            cross=CrossOptions(projects_text=True),
+            cross=CrossOptions(projects_text=True, picture=pictures.get(kind)),
             positions=ThirdsRotary(),
         ),
     )

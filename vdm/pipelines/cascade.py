@@ -384,6 +384,7 @@ class Cascade(Generator):
         *,
         negative_prompt: inputs.Prompt | None = None,
         image: Any = None,
+        last_image: Any = None,
         video: Any = None,
         mask: Any = None,
         cond: Conditioning | Mapping[str, Any] | None = None,
@@ -394,6 +395,7 @@ class Cascade(Generator):
         width: int | None = None,
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
+        guidance_scale_2: float | None = None,
         dynamic_guidance: bool | None = None,
         sampler: str | None = None,
         strength: float | None = None,
@@ -417,6 +419,7 @@ class Cascade(Generator):
             raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
         if noise is not None:
             raise ValueError("got noise for a cascade, expected seeds: every stage draws its own")
+        inputs.refuse("a cascade", last_image=last_image, guidance_scale_2=guidance_scale_2)
         if strength is not None:
             raise ValueError(f"got strength={strength:g} for a cascade, which starts from noise")
         fields = inputs.as_fields(cond, motion_bucket=motion_bucket)

@@ -10,14 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.conditioning.given import InPlace
 from vdm.conditioning.likeness import Likeness
-from vdm.conditioning.picture import PictureRule
+from vdm.conditioning.picture import FramesOnGrey, PictureRule
 from vdm.conditioning.sparse import SparseFrames
 from vdm.conditioning.text import TextStates, read_by
-from vdm.diffusion import guidance, samplers, time_grids
+from vdm.diffusion import samplers, time_grids
 from vdm.diffusion.denoiser import Denoiser
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
@@ -29,6 +31,7 @@ from vdm.pipelines.given import (
     put_back,
     show_given,
 )
+from vdm.pipelines.guide import read_guide
 from vdm.pipelines.pictures import (
     count_pictures,
     likeness_fields,
@@ -38,8 +41,6 @@ from vdm.pipelines.pictures import (
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import (
     Geometry,
-    Scale,
-    check_scale,
     check_steps,
     named,
     time_grid_for,
@@ -47,7 +48,7 @@ from vdm.pipelines.request import (
 from vdm.pipelines.start import first_step, noisy_start, read_start
 from vdm.pipelines.steering import steering_fields
 from vdm.pretrained.parts import Envelope, Parts
-from vdm.types import Conditioning, Denoise
+from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise
 from vdm.utils.time_grid import TimeGrid
 
@@ -148,6 +149,7 @@ class Generator:
         *,
         negative_prompt: Prompt | None = None,
         image: Any = None,
+        last_image: Any = None,
         video: Any = None,
         mask: Any = None,
         cond: Conditioning | Mapping[str, Any] | None = None,
@@ -158,6 +160,7 @@ class Generator:
         width: int | None = None,
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
+        guidance_scale_2: float | None = None,
         dynamic_guidance: bool | None = None,
         sampler: str | None = None,
         strength: float | None = None,
@@ -175,6 +178,7 @@ class Generator:
             prompt: Text, a list of texts, or ready-made encoder states ``(b, n, d)``.
             negative_prompt: What guidance leads away from.
             image: The first frame: a path, a PIL image, or a tensor in [0, 1]. Resized (Lanczos).
+            last_image: The last frame, for models that read single frames. Likewise.
             video: Given frames: a path or a tensor in [0, 1]; without ``mask`` the first frames.
                 With ``strength`` the clip to start from, of which ``mask`` says what stays.
             mask: 1 where ``video`` is given: ``(t,)``, ``(t, h, w)`` or ``(b, 1, t, h, w)``.
@@ -187,6 +191,8 @@ class Generator:
             width: Pixels.
             steps: Sampling steps.
             guidance_scale: 1 is no guidance; a pair is a ramp from the first to the last frame.
+            guidance_scale_2: Another for the second network of a model that has two, which makes
+                the steps of little noise; the same where ``guidance_scale`` is given alone.
             dynamic_guidance: Vary the scale over the steps, between 1 and 1 more than it is.
             sampler: Name of a function of ``vdm.diffusion.samplers``.
             strength: Start from ``video`` with the noise of the last ``strength * steps`` steps,
@@ -218,11 +224,7 @@ class Generator:
             num_frames = start.shape[2]
         grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
         (geometry if start is None else replace(geometry, pads_frames=False)).check_frames(grid)
-        scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
-        if dynamic_guidance is None:
-            dynamic_guidance = defaults.dynamic_guidance
-        if dynamic_guidance and isinstance(scale, tuple):
-            raise ValueError(f"got dynamic_guidance and the ramp {scale}, expected one number")
+        guide = read_guide(self.parts, guidance_scale, guidance_scale_2, dynamic_guidance)
         sampler = defaults.sampler if sampler is None else sampler
         sample = named(samplers, sampler, "sampler")
         self._warn_outside(grid, height, width)
@@ -230,13 +232,19 @@ class Generator:
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
         is_alike = isinstance(self.parts.given, Likeness)
         moves_picture = is_alike or isinstance(self.parts.given, PictureRule)
-        is_steered = isinstance(self.parts.given, SparseFrames)
+        is_steered = isinstance(self.parts.given, SparseFrames | FramesOnGrey)
+        if last_image is not None and not is_steered:
+            raise ValueError(
+                f"got last_image, model {self.parts.name!r} reads no single frame at the end: "
+                "expected video with a mask"
+            )
         given, kept = None, video if start is None or mask is not None else None
         told: dict[str, Tensor] = {}
         if moves_picture:
             refuse_frames(self.parts.name, kept, mask, raw)
         elif is_steered:
-            told = steering_fields(self, image, kept, mask, grid, (height, width))
+            ends = (image, last_image)
+            told = steering_fields(self, ends, kept, mask, grid, (height, width), raw)
         else:
             given = self._given_latents(image, kept, mask, grid, height, width)
         batch = inputs.common_batch(
@@ -272,7 +280,7 @@ class Generator:
         wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
         positive = self._conditioning(wanted, raw, shown, batch)
         negative = None
-        if scale != 1.0:
+        if guide.is_on:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= self._no_label(raw)
             negative = self._conditioning(unwanted, rest, hidden, batch)
@@ -285,7 +293,7 @@ class Generator:
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
         tell: dict[str, Any] = {"noise": stream, **whole}
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
-            guided = self._denoise(positive, negative, scale, times if dynamic_guidance else None)
+            guided = guide.denoise(self._denoiser(), positive, negative, times)
             denoise = keep_given(guided, exact, self.parts.given)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
         latents = put_back(latents, exact, self.parts.given)[:, :, -grid.num_latent_frames :]
@@ -296,8 +304,7 @@ class Generator:
             "negative_prompt": inputs.text_of(negative_prompt),
             "seed": seeds,
             "steps": steps,
-            "guidance_scale": scale,
-            "dynamic_guidance": dynamic_guidance,
+            **guide.notes(),
             "sampler": sampler,
             "strength": strength,
             "given": "image" if image is not None else "video" if video is not None else "nothing",
@@ -340,29 +347,9 @@ class Generator:
             return stream.draw((t, c, h, w)).transpose(1, 2)
         return stream.draw(shape)
 
-    def _denoise(
-        self,
-        positive: Conditioning,
-        negative: Conditioning | None,
-        scale: Scale,
-        dynamic_times: Tensor | None = None,
-    ) -> Denoise:
-        """Network, schedule, target and guidance as one function ``(xt, t) -> x0``.
-
-        Guidance is dynamic where it is told the grid of times.
-        """
-        denoiser = Denoiser(
-            self._call_network, self.schedule, self.target, self.parts.preconditioning
-        )
-        wanted = denoiser.bind(positive)
-        if negative is None:
-            return wanted
-        unwanted = denoiser.bind(negative)
-        if isinstance(scale, tuple):
-            return guidance.frame_ramp(wanted, unwanted, *scale)
-        if dynamic_times is not None:
-            return guidance.dynamic_cosine(wanted, unwanted, scale, dynamic_times)
-        return guidance.classifier_free(wanted, unwanted, scale)
+    def _denoiser(self) -> Denoiser:
+        """The network with what it predicts, on which schedule, in which scales."""
+        return Denoiser(self._call_network, self.schedule, self.target, self.parts.preconditioning)
 
     def _told(
         self,
@@ -443,7 +430,12 @@ class Generator:
             raise ValueError(
                 f"got all {grid.num_frames} frames given, expected some left: raise num_frames"
             )
-        return self._encode(movie), where
+        if not isinstance(self.parts.given, InPlace):
+            return self._encode(movie), where
+        # Nothing is shown of what comes behind, and causal autoencoders do not look there.
+        last = int(where.amax((0, 1, 3, 4)).nonzero().max())
+        latents = self._encode(movie[:, :, : 1 + last * self.geometry.strides[0]])
+        return F.pad(latents, (0, 0, 0, 0, 0, where.shape[2] - last - 1)), where
 
     def _encode(self, video: Tensor) -> Tensor:
         if self.autoencoder is None:

@@ -12,16 +12,23 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from vdm.conditioning.given import Showing
+from vdm.conditioning.given import InPlace, Showing
 from vdm.pipelines.inputs import common_batch, repeat_to
 from vdm.types import Conditioning, Denoise
 from vdm.utils.rng import SampleNoise, derive_seed
+from vdm.utils.tensors import expand_as
 from vdm.utils.time_grid import TimeGrid
 from vdm.utils.video_io import read_video
 
 
 def given_clip(
-    image: Any, video: Any, mask: Any, grid: TimeGrid, height: int, width: int
+    image: Any,
+    video: Any,
+    mask: Any,
+    grid: TimeGrid,
+    height: int,
+    width: int,
+    last_image: Any = None,
 ) -> tuple[Float[Tensor, "b 3 t h w"], Float[Tensor, "b 1 t h w"]] | None:
     """A whole clip in [-1, 1] of which some pixels are given, and 1 where they are.
 
@@ -33,6 +40,7 @@ def given_clip(
         grid: The clip's time axis.
         height: Pixels.
         width: Pixels.
+        last_image: The last frame, beside a first one.
 
     Returns:
         The clip and the mask; None if nothing is given. Pixels that are not given are filled from
@@ -45,10 +53,18 @@ def given_clip(
         raise ValueError("got image and video, expected one of them")
     if mask is not None and video is None:
         raise ValueError("got mask without video, expected both")
+    if last_image is not None and image is None:
+        raise ValueError("got last_image without image, expected both")
     if image is None and video is None:
         return None
     if image is not None:
-        movie = read_image(image, height, width).unsqueeze(2)
+        ends = [image] if last_image is None else [image, last_image]
+        frames = [read_image(end, height, width) for end in ends]
+        batch = max(len(frame) for frame in frames)
+        movie = torch.stack([repeat_to(frame, batch) for frame in frames], dim=2)
+        if last_image is not None:
+            mask = torch.zeros(grid.num_frames)
+            mask[0] = mask[-1] = 1
     else:
         movie = load_movie(video, height, width)
     have, wanted = movie.shape[2], grid.num_frames
@@ -251,11 +267,13 @@ def show_given(
 
     Args:
         exact: Given latents and their mask, if there are any.
-        showing: How the network was trained; as they are where it is no :class:`Showing`.
+        showing: How the network was trained; as they are where it is neither :class:`Showing` nor
+            :class:`InPlace`.
         reads: Fields that the network reads.
         noise_aug: Level of noise, one for each sample or for all; the model's own if None.
         seeds: One per sample; the noise is another than that which sampling starts from.
     """
+    is_beside = not isinstance(showing, InPlace)
     showing = showing if isinstance(showing, Showing) else Showing()
     fields: dict[str, Tensor] = {}
     if showing.noise is not None and noise_aug is None and "noise_aug" in reads:
@@ -265,6 +283,8 @@ def show_given(
     given, mask = exact.given, exact.given_mask
     if given is None or mask is None:
         return fields | exact.present()
+    if not is_beside:
+        return fields
     level = eps = None
     if showing.noise is not None and noise_aug is not None:
         level = repeat_to(noise_aug, len(seeds)).to(given)
@@ -301,7 +321,15 @@ def keep_given(denoise: Denoise, exact: Conditioning, showing: Any) -> Denoise:
     if exact.given is None or exact.given_mask is None or not keeps_given(showing):
         return denoise
     given, known = exact.given.float(), exact.given_mask.float()
-    return lambda xt, t: torch.lerp(denoise(xt, t), given, known)
+    if not isinstance(showing, InPlace):
+        return lambda xt, t: torch.lerp(denoise(xt, t), given, known)
+    is_clean = known.amin((1, 3, 4))  # a frame has one noise level, so it is given as a whole
+
+    def in_place(xt: Tensor, t: Tensor) -> Tensor:
+        seen = torch.lerp(xt, given.to(xt), expand_as(is_clean, xt).to(xt))
+        return torch.lerp(denoise(seen, t[:, None] * (1 - is_clean)), given, known)
+
+    return in_place
 
 
 def put_back(latents: Tensor, exact: Conditioning, showing: Any) -> Tensor:

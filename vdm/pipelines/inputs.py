@@ -61,6 +61,20 @@ def common_batch(**sizes: int | None) -> int:
     return batch
 
 
+def refuse(what: str, **arguments: object) -> None:
+    """Refuse arguments that a kind of model has no use for.
+
+    Args:
+        what: The kind of model.
+        arguments: By name; None where they are not there.
+
+    Raises:
+        ValueError: If one is there.
+    """
+    if given := [name for name, value in arguments.items() if value is not None]:
+        raise ValueError(f"got {given[0]} for {what}, expected None")
+
+
 def repeat_to(value: Tensor, batch: int) -> Tensor:
     """A batch of one, expanded to ``batch``; others as they are."""
     return value.expand(batch, *value.shape[1:]) if len(value) == 1 else value

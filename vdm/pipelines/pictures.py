@@ -64,7 +64,7 @@ def picture_fields(
         clip = noisy.to(generator.device, generator.dtype)[:, :, None]
         mean, _ = generator.autoencoder.encode_moments(clip)
     with generator._working("image_encoder"):
-        whole = _native(image).to(generator.device, generator.dtype)
+        whole = native(image).to(generator.device, generator.dtype)
         token = generator.image_encoder.encode_image(whole)
     told = {
         "image": token,
@@ -102,7 +102,7 @@ def _token_fields(
     encoder = generator.image_encoder
     pictures = {"grey": torch.zeros(1, 3, encoder.tower.size, encoder.tower.size)}
     if "image" not in raw:
-        pictures["image"] = _native(image)
+        pictures["image"] = native(image)
     with generator._working("image_encoder"):
         tokens = {
             name: encoder.encode_image(pixels.to(generator.device, generator.dtype))
@@ -171,10 +171,10 @@ def count_pictures(image: Any) -> int | None:
     return len(image) if isinstance(image, Tensor) and image.ndim == 4 else None
 
 
-def _native(image: Any) -> Tensor:
+def native(image: Any) -> Tensor:
     """Pictures in [-1, 1] of their own size."""
     if isinstance(image, (list, tuple)):
-        return torch.cat([_native(item) for item in image])
+        return torch.cat([native(item) for item in image])
     if isinstance(image, (str, Path)):
         image = open_image(Path(image))
     if isinstance(image, Image.Image):

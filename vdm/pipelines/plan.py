@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from vdm.conditioning.picture import Picture
+from vdm.conditioning.picture import FramesOnGrey, Picture
 from vdm.diffusion import samplers
 from vdm.layers.positions import forget_tables
 from vdm.pipelines.request import Geometry, check_scale, check_steps, named, time_grid_for
@@ -34,7 +35,7 @@ from vdm.types import Conditioning
 TEXT_LENGTH = 32
 """Tokens assumed where no text encoder says how many it gives."""
 PICTURE_LENGTH = 16
-"""Tokens assumed for a picture, of which models that move one have one."""
+"""Tokens assumed for a picture where no image encoder says how many it gives."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def plan(
     latents = torch.empty(batch, channels, *size, device="meta", dtype=dtype)
     # Heun's method looks ahead in every step but the last.
     calls = (2 * steps - 1 if sampler == "heun" else steps) * (1 if scale == 1.0 else 2)
-    cond = _conditioning(parts, latents)
+    one: nn.Module = getattr(parts.network, "high", parts.network)  # of two, each makes some steps
+    cond = _conditioning(parts, one, latents)
     c_noise = torch.empty(batch, device="meta")
     network, text_encoder, autoencoder = parts.network, parts.text_encoder, parts.autoencoder
     stages = []
@@ -161,7 +163,10 @@ def plan(
         )
     if isinstance(parts.given, Picture):
         stages += _of_picture(parts.image_encoder, autoencoder, (batch, 3, height, width), dtype)
-    stages.append(_measure("network", network, lambda: network(latents, c_noise, cond), calls))
+    if isinstance(parts.given, FramesOnGrey):
+        clip = (batch, 3, grid.num_frames, height, width)
+        stages += _of_frames(parts.given, parts.image_encoder, autoencoder, clip, dtype)
+    stages.append(_measure("network", network, lambda: one(latents, c_noise, cond), calls))
     if autoencoder is not None:
         arguments = {"num_frames": grid.num_frames, "decode_frames": decode_frames}
         decode: Callable[..., Tensor] = autoencoder.decode  # type: ignore[assignment]
@@ -210,14 +215,34 @@ def _of_picture(
     ]
 
 
-def _conditioning(parts: Parts, latents: Tensor) -> Conditioning:
+def _of_frames(
+    rule: FramesOnGrey,
+    image_encoder: Any,
+    autoencoder: Any,
+    size: tuple[int, int, int, int, int],
+    dtype: torch.dtype,
+) -> list[Stage]:
+    """What a network is shown of given frames: a clip with them, and pictures as tokens."""
+    clip, found = torch.empty(size, device="meta", dtype=dtype), []
+    if rule.num_told:
+        # The square that is cut out of a picture, which is made outside of the device.
+        side = image_encoder.size
+        square = torch.empty(size[0], 3, side, side, device="meta", dtype=dtype)
+        run = partial(image_encoder.model, pixel_values=square)
+        found.append(_measure("image_encoder", image_encoder, run, rule.num_told))
+    return [*found, _measure("encoder", autoencoder, lambda: autoencoder.encode(clip), 1)]
+
+
+def _conditioning(parts: Parts, network: nn.Module, latents: Tensor) -> Conditioning:
     """Every field that the network needs, in the shapes that it was built for."""
-    arguments = getattr(getattr(parts.network, "unet", parts.network), "_init_args", {})
+    arguments = getattr(getattr(network, "unet", network), "_init_args", {})
     batch, length = len(latents), getattr(parts.text_encoder, "max_length", TEXT_LENGTH)
-    num_image = 1 if isinstance(parts.given, Picture) else PICTURE_LENGTH
+    num_image = getattr(parts.image_encoder, "num_tokens", PICTURE_LENGTH)
+    num_image *= getattr(parts.given, "num_told", 1)
+    image_dim: Any = getattr(network, "image_dim", None) or arguments.get("text_dim")
     known: dict[str, Callable[[], Tensor]] = {
         "text": lambda: latents.new_empty(batch, length, arguments["text_dim"]),
-        "image": lambda: latents.new_empty(batch, num_image, arguments["text_dim"]),
+        "image": lambda: latents.new_empty(batch, num_image, image_dim),
         "given": lambda: torch.empty_like(latents),
         "pooled_text": lambda: latents.new_empty(batch, arguments["pooled_dim"]),
         "size": lambda: latents.new_empty(batch, 2),

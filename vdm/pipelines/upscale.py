@@ -34,6 +34,7 @@ class Upscaler(Generator):
         *,
         negative_prompt: inputs.Prompt | None = None,
         image: Any = None,
+        last_image: Any = None,
         video: Any = None,
         mask: Any = None,
         cond: Conditioning | Mapping[str, Any] | None = None,
@@ -44,6 +45,7 @@ class Upscaler(Generator):
         width: int | None = None,
         steps: int | None = None,
         guidance_scale: float | Sequence[float] | None = None,
+        guidance_scale_2: float | None = None,
         dynamic_guidance: bool | None = None,
         sampler: str | None = None,
         strength: float | None = None,
@@ -69,6 +71,7 @@ class Upscaler(Generator):
             raise ValueError(
                 f"got no whole clip, model {self.parts.name!r} enlarges one: expected video alone"
             )
+        inputs.refuse("an upscaler", last_image=last_image, guidance_scale_2=guidance_scale_2)
         if strength is not None:
             raise ValueError(
                 f"got strength={strength:g}, expected None: enlarging starts from noise"

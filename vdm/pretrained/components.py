@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.image_vae import ImageVAE
@@ -17,7 +18,13 @@ from vdm.pretrained.checkpoints import Weights, is_of_a_run, parts_of_checkpoint
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
 from vdm.pretrained.diffusers_dit_config import is_dit
 from vdm.pretrained.diffusers_export import save_pipeline
-from vdm.pretrained.diffusers_files import CONFIG, read_config, tensors_in
+from vdm.pretrained.diffusers_files import (
+    CONFIG,
+    open_state,
+    open_weights,
+    read_config,
+    tensors_in,
+)
 from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save_vae
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
@@ -28,7 +35,8 @@ from vdm.pretrained.diffusers_scheduler import (
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.loading import Reading, read_pickled
 from vdm.pretrained.original_causal_vae import is_causal_vae, load_original_vae
-from vdm.pretrained.original_network import build_network, load_original_network, network_in
+from vdm.pretrained.original_network import build_network, network_in, without_prefix
+from vdm.pretrained.original_wan import CLASS, is_original_wan, load_original_wan
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
 from vdm.pretrained.tensor_files import TensorFiles
@@ -51,19 +59,30 @@ def load_network(
     """
     path, how = locate(folder), Reading(variant, parse_dtype(dtype))
     if (path / CONFIG).is_file():
-        return (load_dit if is_dit(read_config(path)) else load_unet)(path, how=how)
+        config = read_config(path)
+        if config.get("_class_name") == CLASS:
+            return load_original_wan(open_weights(path, variant), path, how=how)
+        return (load_dit if is_dit(config) else load_unet)(path, how=how)
     if path.suffix in (".pt", ".pth", ".bin"):
-        return load_original_network(path, how=how)
+        return _original(open_state(path), path, how)
     if path.suffix == ".safetensors" and path.is_file():
         files = TensorFiles([path])
         if not any(key.startswith(("ema.", "raw.")) for key in files):
-            return build_network(*network_in(files, path), path, how=how)
+            return _original(files, path, how)
     if path.suffix == ".ckpt" and path.is_file():
         data = read_pickled(path)
         if not is_of_a_run(data):
-            return build_network(*network_in(tensors_in(data), path), path, how=how)
+            return _original(tensors_in(data), path, how)
         return _present(parts_of_checkpoint(data, path, "ema", how), "network", folder)
     return _part(folder, "network", how)
+
+
+def _original(state: Mapping[str, Tensor], path: Path, how: Reading) -> nn.Module:
+    """The network in a file of its authors."""
+    theirs = without_prefix(state)
+    if is_original_wan(theirs):
+        return load_original_wan(theirs, path, how=how)
+    return build_network(*network_in(theirs, path), path, how=how)
 
 
 def load_autoencoder(

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from vdm.layers.embeddings import NUM_FRAME_MASKS
 from vdm.layers.position_rules import ThirdsRotary
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
@@ -58,6 +60,11 @@ WAN = [
     (r"patch_embed", "patch_embedding"),
     (r"text_embed\.fc", "condition_embedder.text_embedder.linear_"),
     (r"time_embed\.fc", "condition_embedder.time_embedder.linear_"),
+    (r"image_embed\.table", "condition_embedder.image_embedder.pos_embed"),
+    (r"image_embed\.norm_in", "condition_embedder.image_embedder.norm1"),
+    (r"image_embed\.norm_out", "condition_embedder.image_embedder.norm2"),
+    (r"image_embed\.maps\.fc1", "condition_embedder.image_embedder.ff.net.0.proj"),
+    (r"image_embed\.maps\.fc2", "condition_embedder.image_embedder.ff.net.2"),
     (r"shared_modulation", "condition_embedder.time_proj"),
     (r"final\.modulation\.table", "scale_shift_table"),
     (r"final\.linear", "proj_out"),
@@ -71,6 +78,8 @@ IN_BLOCK = [
     (r"attention\.to_out", "attn1.to_out.0"),
     (r"attention", "attn1"),
     (r"cross_attention\.to_out", "attn2.to_out.0"),
+    (r"cross_attention\.to_([kv])_image", r"attn2.add_\1_proj"),
+    (r"cross_attention\.norm_k_image", "attn2.norm_added_k"),
     (r"cross_attention", "attn2"),
     (r"feedforward\.fc1", "ff.net.0.proj"),
     (r"feedforward\.fc2", "ff.net.2"),
@@ -97,8 +106,9 @@ def load_dit(
         network = dit_from_config(config, said)
     if how.is_plan:
         return network.eval()
-    where = str(folder)
-    read = ForeignWeights(open_weights(folder, how.variant), dit_entries(network), where=where)
+    where, weights = str(folder), open_weights(folder, how.variant)
+    unused = [key for key in weights if key.endswith(".norm_added_q.weight")]
+    read = ForeignWeights(weights, dit_entries(network), unused, where)
     fill(network, read, where, how.dtype)
     return network
 
@@ -172,12 +182,24 @@ def _wan(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
         name = f"{found[1]}.{_renamed(found[2], IN_BLOCK)}"
     theirs, patch = _renamed(name, WAN), network.patch_size
     if key == "patch_embed.weight":
-        return _kernel(theirs, key, shape, patch)
+        kernel = _kernel(theirs, key, shape, patch)
+        return (
+            replace(kernel, columns=_masks_last(network)) if network.frame_conditioning else kernel
+        )
     if key.startswith("final.linear."):
         return Entry(theirs, (key,), groups=(math.prod(patch), shape[0] // math.prod(patch)))
-    if key.endswith("modulation.table"):
+    if key.endswith(("modulation.table", "image_embed.table")):
         return Entry(theirs, (key,), shapes=((1, *shape), shape))
     return Entry(theirs, (key,))
+
+
+def _masks_last(network: VideoDiT) -> tuple[int, ...]:
+    """Where the inputs of a patch are found there: ahead of the given latents stand the masks."""
+    channels, size = network.in_channels, math.prod(network.patch_size)
+    noisy = range(channels * size)
+    masks = range(channels * size, (channels + NUM_FRAME_MASKS) * size)
+    given = range(masks.stop, masks.stop + channels * size)
+    return (*noisy, *given, *masks)
 
 
 def _kernel(theirs: str, key: str, shape: tuple[int, ...], patch: tuple[int, ...]) -> Entry:

@@ -8,12 +8,14 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
+from vdm.layers.embeddings import num_input_channels
 from vdm.layers.position_rules import FittedRotary, SpaceThenTime
 from vdm.models.dit import VideoDiT
 from vdm.models.dit_presets import (
     CogVideoXKind,
     CogVideoXSize,
     LatteSize,
+    WanKind,
     WanSize,
     cogvideox,
     latte,
@@ -204,45 +206,55 @@ def _latte_settings(network: VideoDiT) -> dict[str, Any]:
 
 
 def _wan(config: ForeignConfig) -> VideoDiT:
-    config.expect(
-        freq_dim=256,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-        eps=1e-6,
-        image_dim=None,
-        added_kv_proj_dim=None,
-        pos_embed_seq_len=None,
-    )
+    config.expect(freq_dim=256, cross_attn_norm=True, qk_norm="rms_norm_across_heads", eps=1e-6)
     config.take("rope_max_seq_len", 1024)  # of a table, which is made as needed
-    channels = config.take("in_channels", 16)
-    config.expect(out_channels=channels)
+    heads, width = config.take("num_attention_heads", 40), config.take("attention_head_dim", 128)
+    inputs = config.take("in_channels", 16)
+    channels = config.take("out_channels", None) or inputs
+    image_dim = config.take("image_dim", None)
+    num_image = config.take("pos_embed_seq_len", None)
+    added, expected = config.take("added_kv_proj_dim", None), heads * width
+    if added != (None if image_dim is None else expected):
+        expected = "None without image_dim" if image_dim is None else str(expected)
+        raise ValueError(f"{config.where}: got added_kv_proj_dim={added}, expected {expected}")
+    kind: WanKind = "t2v"
+    if inputs != channels:
+        config.expect(in_channels=num_input_channels(channels, "frame_masks"))
+        kind = "2.2-i2v" if image_dim is None else "i2v" if num_image is None else "flf2v"
+    if kind in ("t2v", "2.2-i2v"):
+        config.expect(image_dim=None, pos_embed_seq_len=None)
     pt, ph, pw = config.take("patch_size", (1, 2, 2))
-    return wan(
-        WanSize(
-            config.take("num_attention_heads", 40),
-            config.take("attention_head_dim", 128),
-            config.take("num_layers", 40),
-            config.take("ffn_dim", 13824),
-            channels,
-            config.take("text_dim", 4096),
-            (pt, ph, pw),
-        )
+    size = WanSize(
+        heads,
+        width,
+        config.take("num_layers", 40),
+        config.take("ffn_dim", 13824),
+        channels,
+        config.take("text_dim", 4096),
+        (pt, ph, pw),
+        image_dim or WanSize.image_dim,
+        num_image or WanSize.num_image,
     )
+    return wan(size, kind)
 
 
 def _wan_settings(network: VideoDiT) -> dict[str, Any]:
     """What the class would have to be told, if the network is of this kind."""
     arguments: Any = network._init_args
+    picture = network.options.cross.picture
     return {
         "_class_name": "WanTransformer3DModel",
         "patch_size": list(network.patch_size),
         "num_attention_heads": network.num_heads,
         "attention_head_dim": network.dim // network.num_heads,
-        "in_channels": network.in_channels,
+        "in_channels": num_input_channels(network.in_channels, network.frame_conditioning),
         "out_channels": network.in_channels,
         "text_dim": arguments["text_dim"],
         "ffn_dim": round(network.options.mlp_ratio * network.dim),
         "num_layers": arguments["depth"],
+        "image_dim": None if picture is None else picture.width,
+        "added_kv_proj_dim": None if picture is None else network.dim,
+        "pos_embed_seq_len": None if picture is None else picture.num_tokens,
     }
 
 

@@ -26,7 +26,7 @@ from vdm.pretrained.diffusers_scheduler import (
     rules_of,
 )
 from vdm.pretrained.loading import Reading
-from vdm.pretrained.parts import Defaults, Envelope, Parts
+from vdm.pretrained.parts import Defaults, Parts, around
 from vdm.pretrained.t5_folder import load_t5_text, save_t5_text
 
 INDEX = "model_index.json"
@@ -111,12 +111,7 @@ def read_dit_pipeline(
         preconditioning=rules.preconditioning,
         given=FirstFrame() if kind.reads_picture else None,
         defaults=defaults,
-        envelope=Envelope(
-            (defaults.num_frames, defaults.num_frames),
-            (defaults.fps, defaults.fps),
-            (defaults.height, defaults.height),
-            (defaults.width, defaults.width),
-        ),
+        envelope=around(defaults),
         system=kind.system,
     )
 

@@ -23,6 +23,7 @@ from vdm.pretrained.diffusers_folder import (
     VERSION,
     WEIGHTS,
     save_component,
+    save_transformer,
     save_unet,
     save_vae,
 )
@@ -42,7 +43,8 @@ from vdm.pretrained.diffusers_scheduler import (
     config_from_rules,
     rules_of,
 )
-from vdm.pretrained.loading import cast_weight, read_safetensors, write_safetensors
+from vdm.pretrained.diffusers_wan_pipeline import is_wan, save_wan_pipeline
+from vdm.pretrained.loading import read_safetensors, write_safetensors
 from vdm.pretrained.parts import Parts
 
 PIPELINES = {
@@ -81,6 +83,8 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
     Raises:
         ValueError: If diffusers has no class for a part of it.
     """
+    if is_wan(parts.network):
+        return save_wan_pipeline(parts, folder, dtype)
     if isinstance(parts.text_encoder, T5TextEncoder):
         return save_dit_pipeline(parts, folder, dtype)
     network = parts.network.unet if isinstance(parts.network, ControlledUNet) else parts.network
@@ -139,22 +143,6 @@ def _write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
-def _save_transformer(
-    module: nn.Module, kind: str, folder: Path, dtype: torch.dtype | None
-) -> list[str]:
-    """Settings and weights of a module of transformers."""
-    state = {
-        key.removeprefix("model."): cast_weight(value, dtype, key)
-        for key, value in module.state_dict().items()
-    }
-    arguments: Any = module._init_args
-    model: Any = module.model
-    said = {"architectures": [kind], "model_type": model.config.model_type}
-    _write_json(folder / CONFIG, {**arguments["config"], **said})
-    write_safetensors(state, folder / "model.safetensors", {"format": "pt"})
-    return ["transformers", kind]
-
-
 def _save_words(
     encoder: nn.Module | None, folder: Path, dtype: torch.dtype | None, suffix: str = ""
 ) -> dict[str, list[str]]:
@@ -165,7 +153,7 @@ def _save_words(
     (folder / words).mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / words / name).write_text(text, encoding="utf-8")
-    saved = _save_transformer(encoder, encoder.kind, folder / model, dtype)
+    saved = save_transformer(encoder, encoder.kind, folder / model, dtype)
     return {model: saved, words: ["transformers", "CLIPTokenizer"]}
 
 
@@ -220,7 +208,7 @@ def _save_image_encoder(
     if not isinstance(encoder, ClipImageEncoder):
         raise ValueError(f"got a {type(encoder).__name__}, expected CLIP's image transformer")
     kind = "CLIPVisionModelWithProjection"
-    saved = _save_transformer(encoder, kind, folder / "image_encoder", dtype)
+    saved = save_transformer(encoder, kind, folder / "image_encoder", dtype)
     _write_json(folder / "feature_extractor" / "preprocessor_config.json", FEATURES)
     features = ["transformers", "CLIPImageProcessor"]
     return {"image_encoder": saved, "feature_extractor": features}

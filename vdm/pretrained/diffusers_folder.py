@@ -263,12 +263,14 @@ def _fill_clip_text(
 def load_clip_image(
     folder: str | Path,
     how: Reading = Reading(),  # noqa: B008 (frozen)
+    cls: type[ClipImageEncoder] = ClipImageEncoder,
 ) -> ClipImageEncoder:
     """CLIP's image transformer from a component folder.
 
     Args:
         folder: Holds ``config.json`` and the weights.
         how: How weights are read.
+        cls: What is read of it.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -282,14 +284,46 @@ def load_clip_image(
             f"{folder / CONFIG}: got model_type={kind!r}, expected 'clip_vision_model'"
         )
     with torch.device("meta"), reading_settings(str(folder / CONFIG)):
-        encoder = ClipImageEncoder(config)
+        encoder = cls(config)
     if how.is_plan:
         return encoder.eval()
     found, where = open_weights(folder, how.variant), str(folder)
-    places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]
-    tables = ["vision_model.embeddings.position_ids"]
+    ours = {key.removeprefix("model."): key for key in encoder.state_dict()}
+    tower, tables = "vision_model.", ["vision_model.embeddings.position_ids"]
+    # Left out by transformers 5 where there is no projection.
+    is_long = any(key.startswith(tower) for key in found)
+    is_bare = not any(name.startswith(tower) for name in ours)
+    prefix = tower if is_long and is_bare else ""
+    places = [Entry(prefix + name, (key,)) for name, key in ours.items()]
     fill(encoder, ForeignWeights(found, places, tables, where), where, how.dtype)
     return encoder
+
+
+def save_transformer(
+    module: nn.Module, kind: str, folder: Path, dtype: torch.dtype | None
+) -> list[str]:
+    """Settings and weights of a module of transformers.
+
+    Args:
+        module: Holds it as ``model``.
+        kind: Its class.
+        folder: Made if need be.
+        dtype: Store floating-point weights in this type; as they are if None.
+
+    Returns:
+        Library and class, as ``model_index.json`` has them.
+    """
+    state = {
+        key.removeprefix("model."): cast_weight(value, dtype, key)
+        for key, value in module.state_dict().items()
+    }
+    arguments: Any = module._init_args
+    model: Any = module.model
+    said = {"architectures": [kind], "model_type": model.config.model_type}
+    write_safetensors(state, folder / "model.safetensors", {"format": "pt"})
+    text = json.dumps({**arguments["config"], **said}, indent=2) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    return ["transformers", kind]
 
 
 def save_component(

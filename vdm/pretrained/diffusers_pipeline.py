@@ -22,10 +22,11 @@ from vdm.pretrained.diffusers_folder import (
     load_vae,
 )
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
+from vdm.pretrained.diffusers_wan_pipeline import WAN_PIPELINES, read_wan_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.loading import Reading
 from vdm.pretrained.lora import Lora, read_loras
-from vdm.pretrained.parts import Defaults, Envelope, Parts
+from vdm.pretrained.parts import Defaults, Parts, around
 
 INDEX = "model_index.json"
 IMAGE, SVD = "StableDiffusionPipeline", "StableVideoDiffusionPipeline"
@@ -48,6 +49,9 @@ DEFAULTS = {
 """What is published for each kind of model."""
 
 KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, SPARSECTRL, PIA, ANIMATEDIFF_XL, IMAGE, IMAGE_XL)
+TRANSFORMERS = dict.fromkeys(DIT_PIPELINES, read_dit_pipeline)
+TRANSFORMERS |= dict.fromkeys(WAN_PIPELINES, read_wan_pipeline)
+"""What reads a model whose network is a transformer, by its class."""
 
 SYSTEMS = {
     SVD: "Stable Video Diffusion",
@@ -118,13 +122,13 @@ def read_pipeline(
     """
     index, where = read_config(folder, INDEX), folder / INDEX
     kind = str(index.get("_class_name"))
-    if kind in DIT_PIPELINES and motion is None:
+    if kind in TRANSFORMERS and motion is None:
         for argument, value in {"lora": lora, "control": control}.items():
             if value is not None:
                 raise ValueError(f"got {argument} for {kind}, expected a model with a U-Net")
-        return read_dit_pipeline(folder, how)
+        return TRANSFORMERS[kind](folder, how)
     if kind not in KINDS:
-        known = ", ".join((*KINDS, *DIT_PIPELINES))
+        known = ", ".join((*KINDS, *TRANSFORMERS))
         raise ValueError(f"{where}: got class {kind}, expected one of {known}")
     needed = _check_parts(index, kind, where)
     if kind in (IMAGE, IMAGE_XL) and motion is not None:
@@ -229,7 +233,7 @@ def complete(
         preconditioning=rules.preconditioning,
         given=given,
         defaults=defaults,
-        envelope=_envelope(defaults),
+        envelope=around(defaults),
         system=system,
     )
     for part, module in modules.items():
@@ -262,14 +266,3 @@ def _sized(published: Defaults, sides: tuple[int, int] | None, side: int) -> Def
         return published
     height, width = sides
     return replace(published, height=height * side, width=width * side)
-
-
-def _envelope(defaults: Defaults) -> Envelope:
-    """What it was trained on, as far as it is told: its own defaults."""
-    num_frames, fps = defaults.num_frames, defaults.fps
-    return Envelope(
-        (num_frames, num_frames),
-        (fps, fps),
-        (defaults.height, defaults.height),
-        (defaults.width, defaults.width),
-    )

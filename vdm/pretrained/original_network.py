@@ -141,9 +141,14 @@ def open_network(path: Path) -> tuple[Mapping[str, Tensor], str]:
 
 def network_in(state: Mapping[str, Tensor], path: Path) -> tuple[Mapping[str, Tensor], str]:
     """The same, of a file that is open already."""
-    inside = {key.split(UNET)[1]: key for key in state if UNET in key}
-    theirs = Renamed(state, inside) if inside else state
+    theirs = without_prefix(state)
     return theirs, recognize(theirs, str(path))
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The network's tensors in a file, of whole models too, by names without what is before."""
+    inside = {key.split(UNET)[1]: key for key in state if UNET in key}
+    return Renamed(state, inside) if inside else state
 
 
 def build_network(

@@ -31,6 +31,7 @@ class Defaults:
         width: Pixels.
         steps: Sampling steps.
         guidance_scale: A number, or (first frame, last frame) for a ramp.
+        guidance_scale_2: That of the second network, where there are two; the same if None.
         sampler: Name of a function of ``vdm.diffusion.samplers``.
         time_grid: Name of a function of ``vdm.diffusion.time_grids``.
         time_grid_args: Its arguments besides the number of steps and the schedule.
@@ -51,6 +52,7 @@ class Defaults:
     width: int = 64
     steps: int = 25
     guidance_scale: float | tuple[float, float] = 1.0
+    guidance_scale_2: float | None = None
     sampler: str = "dpmpp_2m"
     time_grid: str = "uniform"
     time_grid_args: dict[str, float] = field(default_factory=dict)
@@ -91,6 +93,17 @@ class Envelope:
                 trained = f"{low:g}" if low == high else f"{low:g} to {high:g}"
                 phrases.append(f"{name}={value:g} (trained on {trained})")
         return phrases
+
+
+def around(defaults: Defaults) -> Envelope:
+    """What a model was trained on, as far as it is told: its own defaults."""
+    num_frames, fps = defaults.num_frames, defaults.fps
+    return Envelope(
+        (num_frames, num_frames),
+        (fps, fps),
+        (defaults.height, defaults.height),
+        (defaults.width, defaults.width),
+    )
 
 
 @dataclass

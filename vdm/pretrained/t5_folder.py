@@ -23,6 +23,7 @@ def load_t5_text(
     max_length: int = 226,
     padding: Padding = "read",
     lowers: bool = False,
+    mends: bool = False,
     how: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> T5TextEncoder:
     """An encoder from a component folder, and its tokenizer from another.
@@ -34,6 +35,7 @@ def load_t5_text(
         padding: What becomes of the tokens that fill up, see
             :class:`vdm.conditioning.t5_text.T5TextEncoder`.
         lowers: Whether capitals and the space around a text do not count.
+        mends: Whether texts are put right before they are read.
         how: How weights are read.
 
     Raises:
@@ -43,7 +45,7 @@ def load_t5_text(
     folder = Path(folder)
     config, words = read_config(folder), read_tokenizer(Path(tokenizer))
     with torch.device("meta"), reading_settings(f"{folder / CONFIG}, {tokenizer}"):
-        encoder = T5TextEncoder(config, words, max_length, padding, lowers)
+        encoder = T5TextEncoder(config, words, max_length, padding, lowers, mends)
     if how.is_plan:
         return encoder.eval()
     places = [Entry(key.removeprefix("model."), (key,)) for key in encoder.state_dict()]

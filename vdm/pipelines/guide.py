@@ -1,0 +1,108 @@
+"""Which guidance a call asks for, and the denoiser that it makes of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from vdm.diffusion import guidance
+from vdm.diffusion.denoiser import Denoiser
+from vdm.pipelines.request import Scale, check_scale
+from vdm.pretrained.parts import Parts
+from vdm.types import Conditioning, Denoise
+
+
+@dataclass(frozen=True)
+class Guide:
+    """How far predictions are led away from what is not wanted.
+
+    Args:
+        scale: 1 is not at all; a pair is a ramp from the first frame to the last.
+        low_scale: Another for the network that predicts at little noise, where there are two.
+        boundary: Where that one begins, in the units of ``c_noise``.
+        is_dynamic: Whether the scale varies over the steps.
+    """
+
+    scale: Scale
+    low_scale: float | None = None
+    boundary: float = 0.0
+    is_dynamic: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is any."""
+        return self.scale != 1.0 or self.low_scale not in (None, 1.0)
+
+    def notes(self) -> dict[str, Any]:
+        """What a clip notes of it."""
+        second = {} if self.low_scale is None else {"guidance_scale_2": self.low_scale}
+        return {"guidance_scale": self.scale, **second, "dynamic_guidance": self.is_dynamic}
+
+    def denoise(
+        self,
+        denoiser: Denoiser,
+        positive: Conditioning,
+        negative: Conditioning | None,
+        times: Tensor,
+    ) -> Denoise:
+        """Network, schedule, target and guidance as one function ``(xt, t) -> x0``.
+
+        Args:
+            denoiser: The network on its schedule.
+            positive: What is wanted.
+            negative: What is not; None without guidance.
+            times: The grid of sampling times.
+        """
+        wanted = denoiser.bind(positive)
+        if negative is None:
+            return wanted
+        unwanted = denoiser.bind(negative)
+        if isinstance(self.scale, tuple):
+            return guidance.frame_ramp(wanted, unwanted, *self.scale)
+        if self.is_dynamic:
+            return guidance.dynamic_cosine(wanted, unwanted, self.scale, times)
+        if self.low_scale is None:
+            return guidance.classifier_free(wanted, unwanted, self.scale)
+
+        def is_high(t: Tensor) -> Tensor:
+            return denoiser.preconditioning.c_noise(denoiser.schedule, t) >= self.boundary
+
+        return guidance.two_scales(wanted, unwanted, self.scale, self.low_scale, is_high)
+
+
+def read_guide(
+    parts: Parts,
+    scale: float | Sequence[float] | None,
+    low_scale: float | None,
+    is_dynamic: bool | None,
+) -> Guide:
+    """The guidance of a call; what is not given is the model's own.
+
+    Args:
+        parts: The model.
+        scale: A number or a ramp.
+        low_scale: A number for the second of two networks; that of the first if it is given alone.
+        is_dynamic: Whether the scale varies over the steps.
+
+    Raises:
+        ValueError: If they do not go together, or with the model.
+    """
+    defaults, boundary = parts.defaults, getattr(parts.network, "boundary", None)
+    if low_scale is not None and boundary is None:
+        raise ValueError(
+            f"got guidance_scale_2={low_scale:g}, expected None: model {parts.name!r} has one "
+            "network"
+        )
+    if low_scale is None and scale is None:
+        low_scale = defaults.guidance_scale_2
+    found = check_scale(defaults.guidance_scale if scale is None else scale)
+    dynamic = defaults.dynamic_guidance if is_dynamic is None else is_dynamic
+    if dynamic and isinstance(found, tuple):
+        raise ValueError(f"got dynamic_guidance and the ramp {found}, expected one number")
+    if low_scale is not None and (dynamic or isinstance(found, tuple)):
+        kind = "dynamic_guidance" if dynamic else f"the ramp {found}"
+        raise ValueError(f"got guidance_scale_2={low_scale:g} and {kind}, expected one of them")
+    return Guide(found, low_scale, boundary or 0.0, dynamic)
