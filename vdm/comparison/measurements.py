@@ -14,7 +14,7 @@ import torch
 import vdm
 from vdm import world
 from vdm.data.sources import ShapesSource
-from vdm.metrics.captions import caption_accuracy, score_caption
+from vdm.metrics.captions import CaptionScore, caption_accuracy, score_caption
 from vdm.metrics.clips import Clips
 from vdm.metrics.oracle import read_clips
 from vdm.metrics.temporal import jitter, mean_jitter
@@ -92,7 +92,7 @@ def recovery(model: str, sample: Mapping[str, Any], seed: int, is_smoke: bool = 
     video = torch.from_numpy(np.stack(clips)).movedim(-1, 1) / 255
     rows = []
     for time in times:
-        found = []
+        found: list[CaptionScore] = []
         for start in range(0, num_clips, 16):
             some = slice(start, start + 16)
             seeds = [derive_seed(seed, "recovery", k) for k in range(num_clips)[some]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,8 @@ class ClipAgreement:
             said = " ".join(str(error).split())[:200]
             raise ValueError(f"{source}: no CLIP in transformers' layout: {said}") from error
         self.model = model.eval().requires_grad_(False)
-        self.length: int = model.config.text_config.max_position_embeddings
+        text: Any = model.config.text_config
+        self.length: int = text.max_position_embeddings
         hashed = hashlib.sha256()
         for key, value in sorted(model.state_dict().items()):
             hashed.update(key.encode() + value.contiguous().numpy().tobytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 
@@ -49,7 +50,7 @@ class Scores(Look):
         super().__init__(every_n_steps)
         self.protocols, self.data, self.n = tuple(protocols), data, n
         self.num_objects, self.batch_size = tuple(num_objects), batch_size
-        self.settings = {"steps": steps, "guidance_scale": guidance_scale}
+        self.settings: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
         self.seed = seed
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
