@@ -7,6 +7,7 @@ from vdm.layers.position_rules import (
     AddedSinCos,
     CountedRotary,
     FittedRotary,
+    SecondsRotary,
     SpaceThenTime,
     ThirdsRotary,
 )
@@ -95,3 +96,20 @@ def test_channels_that_cannot_be_shared_out_are_refused(rule):
         use(GRID, 24, CPU)
     with pytest.raises(ValueError, match="got dim=10, expected a multiple of 4; nearest: 8"):
         SpaceThenTime(6).added(GRID, 10, CPU)
+
+
+def test_seconds_and_pixels_turn_the_channels_of_all_heads():
+    rule, fps = SecondsRotary(2, strides=(4, 32, 16), extent=(20, 512, 256)), torch.tensor([8.0, 5])
+    table = rule.rotary(GRID, 10, CPU, fps)
+    assert table.cos.shape == (2, *GRID, 2, 5)
+    angles = torch.atan2(table.sin, table.cos).flatten(-2)
+    assert not angles[..., :1].any()  # 20 channels, of which three axes share 18
+    t, h, w = 3, 2, 1
+    for clip, rate in enumerate(fps.tolist()):
+        places = torch.tensor([t * 4 / rate / 20, h * 32 / 512, w * 16 / 256])
+        expected = torch.outer(torch.tensor([1.0, 100.0, 1e4]), 2 * places - 1) * torch.pi / 2
+        found = angles[clip, t, h, w, 1:]
+        torch.testing.assert_close(found.cos(), expected.flatten().cos(), atol=2e-3, rtol=0)
+        torch.testing.assert_close(found.sin(), expected.flatten().sin(), atol=2e-3, rtol=0)
+    with pytest.raises(ValueError, match="got fps=None and head_dim=10, expected a frame rate"):
+        rule.rotary(GRID, 10, CPU)

@@ -6,7 +6,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from vdm.layers.factorization import Joint, Spatial, Temporal
-from vdm.layers.position_rules import CountedRotary, SpaceThenTime
+from vdm.layers.position_rules import CountedRotary, SecondsRotary, SpaceThenTime
 from vdm.models.dit import VideoDiT
 from vdm.models.dit_blocks import BlockOptions, CrossOptions
 from vdm.types import Conditioning
@@ -418,3 +418,9 @@ def test_positions_of_one_clip_do_not_go_on(x, c_noise):
     )
     with pytest.raises(ValueError, match=r"got CountedRotary\(\), expected positions that go on"):
         net.step(x, c_noise, Conditioning())
+
+
+def test_rotations_of_single_clips_are_for_tokens_that_all_attend_together():
+    block = BlockOptions(positions=SecondsRotary(2))
+    with pytest.raises(ValueError, match=r"got Spatial\(\) with SecondsRotary.*expected Joint"):
+        VideoDiT(C, 16, 2, 2, factorization=[Joint(), Spatial()], block=block)

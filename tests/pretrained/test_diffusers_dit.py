@@ -4,16 +4,24 @@ import json
 
 import pytest
 import torch
-from diffusers import CogVideoXTransformer3DModel, LatteTransformer3DModel, WanTransformer3DModel
+from diffusers import (
+    CogVideoXTransformer3DModel,
+    LatteTransformer3DModel,
+    LTXVideoTransformer3DModel,
+    WanTransformer3DModel,
+)
 
 from tests.models.unet3d_oracles import relative_error
 from tests.pretrained.tiny_dit import (
     COGVIDEOX_KINDS,
     LATTE,
+    LTX,
     WAN,
     call_cogvideox,
+    call_ltx,
     make_cogvideox,
     make_latte,
+    make_ltx,
     make_wan,
 )
 from vdm.layers.position_rules import CountedRotary
@@ -323,3 +331,76 @@ def test_wans_of_no_published_kind_are_refused():
         dit_from_config(config | {"added_kv_proj_dim": 24}, "x.json")
     with pytest.raises(ValueError, match=r"x.json: got in_channels=9, expected 12"):
         dit_from_config(config | {"image_dim": None, "in_channels": 9}, "x.json")
+
+
+LTX_FULL = {
+    "2B": ({}, 1_923_385_472, 715),
+    "13B": (
+        {"attention_head_dim": 128, "cross_attention_dim": 4096, "num_layers": 48},
+        13_042_569_344,
+        1215,
+    ),
+}
+LEFT_OVER = {  # channels that are not rotated
+    2: {},
+    4: {"num_attention_heads": 2, "attention_head_dim": 14, "cross_attention_dim": 28},
+}
+
+
+@pytest.mark.parametrize("left_over", LEFT_OVER)
+@torch.no_grad()
+def test_ltx_computes_the_same(tmp_path, left_over):
+    theirs = make_ltx(**LEFT_OVER[left_over])
+    theirs.save_pretrained(tmp_path)
+    ours = load_network(tmp_path)
+    torch.manual_seed(1)
+    x, text, fps = torch.randn(B, 6, 3, 5, 4), torch.randn(B, 7, 14), torch.tensor([25.0, 30.0])
+    mask = torch.ones(B, 7)
+    mask[1, 4:] = 0
+    levels = torch.tensor([[0.0, 981.0, 981.0], [0.0, 41.0, 300.0]])
+    cond = Conditioning(text=text, text_mask=mask, fps=fps)
+    for level in (STEPS, levels):
+        expected = call_ltx(theirs, x, level, text, mask, fps)
+        assert relative_error(ours(x, level, cond), expected) < 2e-6
+    text[1, 4:] = 0  # what is masked changes nothing
+    torch.testing.assert_close(ours(x, levels, cond.replace(text=text)), ours(x, levels, cond))
+    slow = cond.replace(fps=fps / 2)
+    assert relative_error(ours(x, levels, slow), ours(x, levels, cond)) > 1e-3
+
+
+def test_ltx_comes_back_bit_for_bit(tmp_path):
+    theirs = make_ltx()
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="30KB")
+    export(load_network(tmp_path / "theirs"), tmp_path / "back")
+    back, report = LTXVideoTransformer3DModel.from_pretrained(
+        tmp_path / "back", output_loading_info=True
+    )
+    assert not any(report.values())
+    expected = theirs.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in back.state_dict().items())
+    settings = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert {key: settings[key] for key in LTX} == LTX
+
+
+@pytest.mark.parametrize("kind", LTX_FULL)
+def test_full_ltx_networks_have_the_published_keys_and_shapes(kind):
+    more, count, keys = LTX_FULL[kind]
+    with torch.device("meta"):
+        theirs = LTXVideoTransformer3DModel(**more)
+        ours = dit_from_config(config_of(theirs))
+        found = to_foreign(ours.state_dict(), dit_entries(ours))
+    expected = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in found.items()} == expected
+    assert len(found) == keys
+    assert sum(p.numel() for p in ours.parameters()) == count
+
+
+def test_settings_of_ltx_that_ours_cannot_have_are_refused():
+    config = {**LTX, "_class_name": "LTXVideoTransformer3DModel"}
+    for change, message in (
+        ({"patch_size": 2}, "x.json: got patch_size=2, expected 1"),
+        ({"cross_attention_dim": 8}, "x.json: got cross_attention_dim=8, expected 32"),
+        ({"norm_eps": 1e-5}, "x.json: got norm_eps=1e-05, expected 1e-06"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dit_from_config(config | change, "x.json")

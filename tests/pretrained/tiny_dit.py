@@ -16,6 +16,7 @@ from diffusers import (
     DDIMScheduler,
     LattePipeline,
     LatteTransformer3DModel,
+    LTXVideoTransformer3DModel,
     WanTransformer3DModel,
 )
 from einops import rearrange
@@ -161,3 +162,39 @@ WAN = {
 def make_wan(scale=1.0, **more):
     """With every number drawn anew."""
     return reference(WanTransformer3DModel, scale, **WAN | more)
+
+
+LTX = {
+    "num_attention_heads": 4,
+    "attention_head_dim": 8,
+    "cross_attention_dim": 32,
+    "in_channels": 6,
+    "out_channels": 6,
+    "caption_channels": 14,
+    "num_layers": 2,
+}
+STRIDES = (8, 32, 32)
+
+
+def make_ltx(scale=1.0, **more):
+    """With every number drawn anew."""
+    return reference(LTXVideoTransformer3DModel, scale, **LTX | more)
+
+
+def call_ltx(model, x, levels, text, mask, fps):
+    """As its pipelines call it; latents are ``b c t h w`` here, levels one per frame or clip."""
+    _, _, t, h, w = x.shape
+    if levels.ndim == 2:
+        levels = levels.repeat_interleave(h * w, dim=1)
+    st, sh, sw = STRIDES
+    out = model(
+        rearrange(x, "b c t h w -> b (t h w) c"),
+        text,
+        levels,
+        mask,
+        num_frames=t,
+        height=h,
+        width=w,
+        rope_interpolation_scale=(st / rearrange(fps, "b -> b 1 1 1 1"), sh, sw),
+    ).sample
+    return rearrange(out, "b (t h w) c -> b c t h w", t=t, h=h)

@@ -174,6 +174,8 @@ class Joint(Factorization):
 
     def rope(self, table: RotaryTable) -> RotaryTable:
         """All positions."""
+        if table.cos.ndim > 4:  # of every sample and head
+            return table.rearrange("b t h w heads p -> b (t h w) heads p")
         return table.rearrange("t h w p -> (t h w) p")
 
     def tokens_per_frame(self, tokens: VideoTokens) -> int:

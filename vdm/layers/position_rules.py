@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,15 @@ from vdm.layers.positions import (
     sincos_grid,
 )
 
+Rates = Float[Tensor, " b"]
+"""Frames per second of every clip."""
+
 
 class Positions:
     """A rule that gives every token of a grid (t, h, w) its place; this one gives none."""
+
+    reads_fps = False
+    """Whether places depend on the frame rate."""
 
     def added(
         self, grid: Axes, dim: int, device: torch.device, block: int = 0
@@ -31,7 +38,9 @@ class Positions:
         """What is added to tokens of width ``dim`` ahead of a block; None for nothing."""
         return None
 
-    def rotary(self, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable | None:
+    def rotary(
+        self, grid: Axes, head_dim: int, device: torch.device, fps: Rates | None = None
+    ) -> RotaryTable | None:
         """The rotations ``(t, h, w, pairs)`` of heads of width ``head_dim``; None for none."""
         return None
 
@@ -123,7 +132,9 @@ class Rotary(Positions, ABC):
     def coordinates(self, grid: Axes) -> Sequence[Float[Tensor, " _"]]:
         """Where tokens stand along each axis, in float64."""
 
-    def rotary(self, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable:
+    def rotary(
+        self, grid: Axes, head_dim: int, device: torch.device, fps: Rates | None = None
+    ) -> RotaryTable:
         """Made once for each shape.
 
         Raises:
@@ -193,6 +204,68 @@ class FittedRotary(Rotary):
             stop = (start + inside) * (size - 1) / size
             axes.append(torch.linspace(start, stop, size, dtype=torch.float64, device="cpu"))
         return axes
+
+
+@dataclass(frozen=True)
+class SecondsRotary(Positions):
+    """Tokens stand at the second and the pixel of their first frame and corner.
+
+    All heads are rotated as one: the frequencies go round (t, h, w) through the channels of all of
+    them, so heads differ in which they have. What is left of the channels comes first, unrotated.
+
+    Args:
+        num_heads: Attention heads.
+        strides: Frames, and pixels along both sides, from token to token.
+        extent: Seconds and pixels from the middle of which positions are counted, in halves of it.
+        theta: Ratio of the longest to the shortest wavelength.
+
+    Source:
+        HaCohen et al. 2024, "LTX-Video: Realtime Video Latent Diffusion", arXiv:2501.00103,
+        section 2.2, as in the released models.
+    """
+
+    num_heads: int
+    strides: Axes = (8, 32, 32)
+    extent: Axes = (20, 2048, 2048)
+    theta: float = 10_000.0
+
+    reads_fps = True
+
+    def rotary(
+        self, grid: Axes, head_dim: int, device: torch.device, fps: Rates | None = None
+    ) -> RotaryTable:
+        """The rotations ``(b, t, h, w, heads, pairs)``.
+
+        Raises:
+            ValueError: If the frame rates are missing, or heads have an odd number of channels.
+        """
+        if fps is None or head_dim % 2:
+            raise ValueError(
+                f"got fps={fps} and head_dim={head_dim}, expected a frame rate for every clip and "
+                "an even number"
+            )
+        dim = self.num_heads * head_dim
+        # In float32 and in this order as in the reference: the fastest turn thousands of times, so
+        # that rounding shows.
+        steps = torch.linspace(0, 1, dim // 6, dtype=torch.float32, device=device)
+        frequencies = self.theta**steps * math.pi / 2
+        places = [torch.arange(size, dtype=torch.float32, device=device) for size in grid]
+        units = [self.strides[0] / fps.float()[:, None], self.strides[1], self.strides[2]]
+        angles = []
+        for axis, (place, unit, extent) in enumerate(
+            zip(places, units, self.extent, strict=True), start=1
+        ):
+            centred = (torch.atleast_2d(place * unit) / extent * 2 - 1).unsqueeze(-1)
+            shape = [len(centred), 1, 1, 1, dim // 6]
+            shape[axis] = len(place)
+            angles.append((frequencies * centred).reshape(shape))
+        tables = []
+        for function, unrotated in ((torch.cos, 1.0), (torch.sin, 0.0)):
+            parts = torch.broadcast_tensors(*(function(angle) for angle in angles))
+            turned = torch.stack(parts, dim=-1).flatten(-2)
+            table = torch.nn.functional.pad(turned, (dim % 6 // 2, 0), value=unrotated)
+            tables.append(table.unflatten(-1, (self.num_heads, head_dim // 2)))
+        return RotaryTable(*tables)
 
 
 def _near(size: int, multiple: int) -> int:

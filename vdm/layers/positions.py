@@ -188,8 +188,8 @@ def apply_rope(
 
     Args:
         x: Queries or keys.
-        table: ``(n, pairs)``, or ``(n, heads, pairs)`` where heads differ. Channels beyond
-            ``2 * pairs`` are left alone.
+        table: ``(n, pairs)``, ``(n, heads, pairs)`` where heads differ, or ``(b, n, heads, pairs)``
+            where samples do, too. Channels beyond ``2 * pairs`` are left alone.
         start: First token that is rotated; the ones before it, and those after the table's last
             position, are left alone. Text tokens that share the sequence are passed by this way.
 
@@ -199,10 +199,11 @@ def apply_rope(
     Source:
         Su et al. 2021, "RoFormer", arXiv:2104.09864, eq. 34.
     """
-    stop, rotated = start + len(table.cos), 2 * table.cos.shape[-1]
+    count, rotated = table.cos.shape[0 if table.cos.ndim < 4 else 1], 2 * table.cos.shape[-1]
+    stop = start + count
     if stop > x.shape[1] or rotated > x.shape[3]:
         raise ValueError(
-            f"got a table for {len(table.cos)} tokens and {rotated} channels, "
+            f"got a table for {count} tokens and {rotated} channels, "
             f"expected at most {x.shape[1] - start} and {x.shape[3]}"
         )
     if (stop - start, rotated) != (x.shape[1], x.shape[3]):
@@ -210,7 +211,7 @@ def apply_rope(
         middle = torch.cat((middle, x[:, start:stop, :, rotated:]), dim=-1)
         return torch.cat((x[:, :start], middle, x[:, stop:]), dim=1)
     wide = x if x.dtype == torch.float64 else x.float()
-    cos, sin = (v if v.ndim == 3 else rearrange(v, "n p -> n 1 p") for v in (table.cos, table.sin))
+    cos, sin = (rearrange(v, "n p -> n 1 p") if v.ndim == 2 else v for v in (table.cos, table.sin))
     if table.pairing == "half":
         a, b = wide.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)

@@ -156,6 +156,12 @@ class VideoDiT(nn.Module):
         self.num_heads = num_heads
         if block.positions is None:
             self.axes_dims = default_axes_dims(dim // num_heads)
+        reads_fps = block.positions is not None and block.positions.reads_fps
+        if reads_fps and (other := [kind for kind in kinds if not isinstance(kind, Joint)]):
+            raise ValueError(
+                f"got {other[0]} with {block.positions}, whose rotations are not the same for all "
+                "clips, expected Joint()"
+            )
         outputs = in_channels * (2 if block.predicts_variance else 1)
         self.final = FinalLayer(dim, patch * outputs, block)
         self.is_causal = all(kind.is_causal for kind in kinds)
@@ -172,6 +178,8 @@ class VideoDiT(nn.Module):
             label=num_labels is not None,
             given=frame_conditioning,
         )
+        self.reads |= {"fps"} if reads_fps else set()
+        self.needs |= {"fps"} if reads_fps else set()
         self._init_weights()
 
     def _init_weights(self) -> None:
@@ -275,7 +283,7 @@ class VideoDiT(nn.Module):
         if self.options.positions is not None:
             tokens = self._placed(tokens, 0)
             head_dim = self.dim // self.num_heads
-            table = self.options.positions.rotary(grid, head_dim, x.device)
+            table = self.options.positions.rotary(grid, head_dim, x.device, cond.fps)
         else:
             # Rotary positions alone do not tell where the borders are.
             dims = default_axes_dims(self.dim)

@@ -79,6 +79,7 @@ class BlockOptions:
         positions: How tokens know their places, instead of all that.
         predicts_variance: Whether the last layer has as many outputs again, of a learned variance,
             which are not read.
+        final_norm: Kind of the normalisation in the last layer, if it is another.
     """
 
     feedforward: FeedForwardKind = "gelu_tanh"
@@ -93,6 +94,7 @@ class BlockOptions:
     cross: CrossOptions = field(default_factory=CrossOptions)
     positions: Positions | None = None
     predicts_variance: bool = False
+    final_norm: NormKind | None = None
 
     def __post_init__(self) -> None:
         """Check the closed choice that no layer checks."""
@@ -271,7 +273,8 @@ class FinalLayer(nn.Module):
         cond_dim: int | None = None,
     ) -> None:
         super().__init__()
-        self.norm = make_norm(options.norm, dim, affine=False) if norm is None else norm
+        kind = options.final_norm or options.norm
+        self.norm = make_norm(kind, dim, affine=False) if norm is None else norm
         self.modulation = make_modulation(options.modulation, dim, 2, cond_dim)
         self.linear = nn.Linear(dim, patch_dim)
 

@@ -15,6 +15,7 @@ from vdm.layers.position_rules import (
     CountedRotary,
     FittedRotary,
     Positions,
+    SecondsRotary,
     SpaceThenTime,
     ThirdsRotary,
 )
@@ -209,5 +210,58 @@ def wan(size: WanSize = WAN_14B, kind: WanKind = "t2v") -> VideoDiT:
             qk_norm=QKNorm("rms", "full"),
             cross=CrossOptions(projects_text=True, picture=pictures.get(kind)),
             positions=ThirdsRotary(),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class LTXSize:
+    """What differs between published LTX-Video networks, and tiny ones.
+
+    Args:
+        num_heads: Attention heads.
+        head_dim: Their width.
+        depth: Blocks.
+        in_channels: Channels of the latents.
+        text_dim: Width of the text's states.
+    """
+
+    num_heads: int = 32
+    head_dim: int = 64
+    depth: int = 28
+    in_channels: int = 128
+    text_dim: int = 4096
+
+
+LTX_2B = LTXSize()
+LTX_13B = LTXSize(head_dim=128, depth=48)
+
+
+def ltx_video(size: LTXSize = LTX_2B) -> VideoDiT:
+    """A network of LTX-Video: of latents so small that each is a token.
+
+    It is shown given frames as latents without noise, at noise time 0.
+
+    Args:
+        size: How large.
+
+    Source:
+        HaCohen et al. 2024, "LTX-Video: Realtime Video Latent Diffusion", arXiv:2501.00103,
+        section 2.2; Lightricks/LTX-Video and its successors.
+    """
+    return VideoDiT(
+        size.in_channels,
+        size.num_heads * size.head_dim,
+        size.depth,
+        size.num_heads,
+        (1, 1, 1),
+        text_dim=size.text_dim,
+        frame_conditioning=False,
+        block=BlockOptions(
+            norm="rms",
+            qk_norm=QKNorm("rms", "full", 1e-5),
+            cross=CrossOptions(norm=False, projects_text=True),
+            positions=SecondsRotary(size.num_heads),
+            final_norm="layer",
         ),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from vdm.layers.embeddings import NUM_FRAME_MASKS
-from vdm.layers.position_rules import ThirdsRotary
+from vdm.layers.position_rules import SecondsRotary, SpaceThenTime, ThirdsRotary
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
@@ -71,6 +71,15 @@ WAN = [
     (r"blocks\.(\d+)\.norm_cross", r"blocks.\1.norm2"),
     (r"blocks\.(\d+)\.ff\.", r"blocks.\1.ffn."),
     (r"blocks", "blocks"),
+]
+LTX = [
+    (r"patch_embed", "proj_in"),
+    (r"text_embed\.fc", "caption_projection.linear_"),
+    (r"time_embed\.fc", "time_embed.emb.timestep_embedder.linear_"),
+    (r"shared_modulation", "time_embed.linear"),
+    (r"final\.modulation\.table", "scale_shift_table"),
+    (r"final\.linear", "proj_out"),
+    (r"blocks", "transformer_blocks"),
 ]
 IN_BLOCK = [
     (r"norm_cross", "norm_cross"),
@@ -147,8 +156,9 @@ def dit_entries(network: nn.Module) -> list[Entry]:
     if isinstance(network, JointDiT):
         return [_cogvideox(network, key, shape) for key, shape in state.items()]
     if isinstance(network, VideoDiT):
-        place = _wan if isinstance(network.options.positions, ThirdsRotary) else _latte
-        return [place(network, key, shape) for key, shape in state.items()]
+        place = PLACES.get(type(network.options.positions))
+        if place is not None:
+            return [place(network, key, shape) for key, shape in state.items()]
     raise ValueError(f"got a {type(network).__name__}, for which diffusers has no names")
 
 
@@ -200,6 +210,21 @@ def _masks_last(network: VideoDiT) -> tuple[int, ...]:
     masks = range(channels * size, (channels + NUM_FRAME_MASKS) * size)
     given = range(masks.stop, masks.stop + channels * size)
     return (*noisy, *given, *masks)
+
+
+def _ltx(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
+    name = key
+    if found := re.fullmatch(r"(blocks\.\d+)\.(.+)", key):
+        name = f"{found[1]}.{_renamed(found[2], IN_BLOCK)}"
+    return Entry(_renamed(name, LTX), (key,))
+
+
+PLACES: dict[type | None, Callable[[VideoDiT, str, tuple[int, ...]], Entry]] = {
+    SpaceThenTime: _latte,
+    ThirdsRotary: _wan,
+    SecondsRotary: _ltx,
+}
+"""Which system a network is of, told by how its tokens know their places."""
 
 
 def _kernel(theirs: str, key: str, shape: tuple[int, ...], patch: tuple[int, ...]) -> Entry:

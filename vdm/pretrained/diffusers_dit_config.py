@@ -15,10 +15,12 @@ from vdm.models.dit_presets import (
     CogVideoXKind,
     CogVideoXSize,
     LatteSize,
+    LTXSize,
     WanKind,
     WanSize,
     cogvideox,
     latte,
+    ltx_video,
     wan,
 )
 from vdm.models.joint_dit import JointDiT
@@ -62,7 +64,7 @@ def config_from_dit(network: nn.Module) -> dict[str, Any]:
     if isinstance(network, JointDiT):
         candidates = [_cogvideox_settings(network, kind) for kind in get_args(CogVideoXKind)]
     elif isinstance(network, VideoDiT):
-        candidates = [_latte_settings(network), _wan_settings(network)]
+        candidates = [make(network) for make in (_latte_settings, _wan_settings, _ltx_settings)]
     for config in candidates:
         try:
             with torch.device("meta"):
@@ -258,8 +260,42 @@ def _wan_settings(network: VideoDiT) -> dict[str, Any]:
     }
 
 
+def _ltx(config: ForeignConfig) -> VideoDiT:
+    config.expect(
+        patch_size=1,
+        patch_size_t=1,
+        activation_fn="gelu-approximate",
+        qk_norm="rms_norm_across_heads",
+        norm_elementwise_affine=False,
+        norm_eps=1e-6,
+        attention_bias=True,
+        attention_out_bias=True,
+    )
+    channels = config.take("in_channels", 128)
+    heads, width = config.take("num_attention_heads", 32), config.take("attention_head_dim", 64)
+    config.expect(out_channels=channels, cross_attention_dim=heads * width)
+    layers, text_dim = config.take("num_layers", 28), config.take("caption_channels", 4096)
+    return ltx_video(LTXSize(heads, width, layers, channels, text_dim))
+
+
+def _ltx_settings(network: VideoDiT) -> dict[str, Any]:
+    """What the class would have to be told, if the network is of this kind."""
+    arguments: Any = network._init_args
+    return {
+        "_class_name": "LTXVideoTransformer3DModel",
+        "in_channels": network.in_channels,
+        "out_channels": network.in_channels,
+        "num_attention_heads": network.num_heads,
+        "attention_head_dim": network.dim // network.num_heads,
+        "cross_attention_dim": network.dim,
+        "num_layers": arguments["depth"],
+        "caption_channels": arguments["text_dim"],
+    }
+
+
 BUILDERS = {
     "CogVideoXTransformer3DModel": _cogvideox,
     "LatteTransformer3DModel": _latte,
     "WanTransformer3DModel": _wan,
+    "LTXVideoTransformer3DModel": _ltx,
 }
