@@ -9,7 +9,7 @@ one after the other.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -144,7 +144,7 @@ class Level(nn.Module):
         return run(Level.steps(self), x, piece)
 
 
-def run(steps: Sequence[nn.Module], x: Tensor, piece: Piece) -> Tensor:
+def run(steps: Sequence[Callable[..., Tensor]], x: Tensor, piece: Piece) -> Tensor:
     """Call modules one after the other."""
     for step in steps:
         x = step(x, piece)

@@ -52,6 +52,10 @@ class LatentNormalizer(nn.Module):
             self.mean, latents
         )
 
+    def normalize_given(self, raw: Latents) -> Latents:
+        """Raw latents of given frames, as a network sees them: the same."""
+        return self.normalize(raw)
+
     @staticmethod
     def _per_channel(values: Tensor, like: Tensor) -> Tensor:
         return expand_as(values.to(like.dtype), like.transpose(0, 1)).transpose(0, 1)

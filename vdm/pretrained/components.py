@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vdm.autoencoder.causal_vae import CausalVAE
+from vdm.autoencoder.causal_vae import ChunkedVAE
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
@@ -158,7 +158,7 @@ def export(
         return save_unet(parts, folder, dtype)
     if layout == "diffusers" and isinstance(parts, JointDiT | VideoDiT):
         return save_dit(parts, folder, dtype)
-    if layout == "diffusers" and isinstance(parts, ImageVAE | CausalVAE):
+    if layout == "diffusers" and isinstance(parts, ImageVAE | ChunkedVAE):
         return save_vae(parts, folder, dtype)
     if isinstance(parts, nn.Module):
         module, parts = parts, Parts(name=type(parts).__name__)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vdm.autoencoder.causal_blocks import CausalDesign
-from vdm.autoencoder.causal_vae import CausalVAE
+from vdm.autoencoder.causal_vae import ChunkedVAE
 from vdm.autoencoder.cogvideox_vae import CogVideoXDesign
+from vdm.autoencoder.ltx_vae import LTXVAE
 from vdm.autoencoder.wan_vae import WanDesign
 from vdm.pretrained import diffusers_cogvideox_vae as cogvideox
+from vdm.pretrained import diffusers_ltx_vae as ltx
 from vdm.pretrained import diffusers_wan_vae as wan
 from vdm.pretrained.diffusers_settings import ForeignConfig
 from vdm.pretrained.keymap import Entry
@@ -21,16 +22,16 @@ class Family:
     """A class of diffusers.
 
     Args:
-        design: What the parts of its models are.
+        kind: What its models are: a class of theirs, or of their design.
         read: Builds a VAE from its settings.
         write: The inverse.
         entries: Where every weight lies.
     """
 
-    design: type[CausalDesign]
-    read: Callable[[ForeignConfig], CausalVAE]
-    write: Callable[[CausalVAE], dict[str, Any]]
-    entries: Callable[[CausalVAE], list[Entry]]
+    kind: type
+    read: Callable[[ForeignConfig], ChunkedVAE]
+    write: Callable[[Any], dict[str, Any]]
+    entries: Callable[[Any], list[Entry]]
 
 
 FAMILIES = {
@@ -38,10 +39,11 @@ FAMILIES = {
         CogVideoXDesign, cogvideox.read, cogvideox.write, cogvideox.entries
     ),
     "AutoencoderKLWan": Family(WanDesign, wan.read, wan.write, wan.entries),
+    "AutoencoderKLLTXVideo": Family(LTXVAE, ltx.read, ltx.write, ltx.entries),
 }
 
 
-def causal_vae_from_config(data: Mapping[str, Any], where: str = "config.json") -> CausalVAE:
+def causal_vae_from_config(data: Mapping[str, Any], where: str = "config.json") -> ChunkedVAE:
     """A causal VAE with random weights.
 
     Args:
@@ -60,7 +62,7 @@ def causal_vae_from_config(data: Mapping[str, Any], where: str = "config.json") 
     return vae
 
 
-def config_from_causal_vae(vae: CausalVAE) -> dict[str, Any]:
+def config_from_causal_vae(vae: ChunkedVAE) -> dict[str, Any]:
     """The settings with which diffusers builds the same VAE.
 
     Raises:
@@ -70,7 +72,7 @@ def config_from_causal_vae(vae: CausalVAE) -> dict[str, Any]:
     return {"_class_name": kind, **FAMILIES[kind].write(vae)}
 
 
-def causal_vae_entries(vae: CausalVAE) -> list[Entry]:
+def causal_vae_entries(vae: ChunkedVAE) -> list[Entry]:
     """Where every weight of a causal VAE lies in diffusers' layout.
 
     Raises:
@@ -79,8 +81,9 @@ def causal_vae_entries(vae: CausalVAE) -> list[Entry]:
     return FAMILIES[_kind(vae)].entries(vae)
 
 
-def _kind(vae: CausalVAE) -> str:
+def _kind(vae: ChunkedVAE) -> str:
     for kind, family in FAMILIES.items():
-        if isinstance(vae.design, family.design):
+        if isinstance(getattr(vae, "design", vae), family.kind):
             return kind
-    raise ValueError(f"diffusers has no class for a VAE of {type(vae.design).__name__}")
+    made = type(getattr(vae, "design", vae)).__name__
+    raise ValueError(f"diffusers has no class for a VAE of {made}")

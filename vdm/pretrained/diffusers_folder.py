@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vdm.autoencoder.causal_vae import CausalVAE
+from vdm.autoencoder.causal_vae import ChunkedVAE
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.conditioning.clip_image import ClipImageEncoder
 from vdm.conditioning.clip_pair import ClipPairEncoder
@@ -130,7 +130,7 @@ def save_unet(
 def load_vae(
     folder: str | Path,
     how: Reading = Reading(),  # noqa: B008 (frozen)
-) -> ImageVAE | CausalVAE:
+) -> ImageVAE | ChunkedVAE:
     """A VAE from a component folder, in eval mode.
 
     Args:
@@ -159,7 +159,7 @@ def load_vae(
 
 
 def save_vae(
-    vae: ImageVAE | CausalVAE, folder: str | Path, dtype: torch.dtype | None = None
+    vae: ImageVAE | ChunkedVAE, folder: str | Path, dtype: torch.dtype | None = None
 ) -> Path:
     """The inverse of :func:`load_vae`: a component folder that diffusers itself loads.
 
@@ -174,7 +174,7 @@ def save_vae(
     Raises:
         ValueError: If diffusers has no class for it, or a weight does not fit into ``dtype``.
     """
-    if isinstance(vae, CausalVAE):
+    if isinstance(vae, ChunkedVAE):
         config, places = config_from_causal_vae(vae), causal_vae_entries(vae)
         return save_component(vae, config, places, Path(folder), dtype)
     return save_component(vae, config_from_vae(vae), vae_entries(vae), Path(folder), dtype)

@@ -141,7 +141,7 @@ def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str
         value = value.T if entry.is_transposed else value
         value = value if entry.groups is None else _nest(value, entry.groups[::-1], entry.theirs)
         value = value if entry.shapes is None else value.reshape(entry.shapes[0])
-        found[entry.theirs] = value.reshape(*value.shape, *[1] * entry.num_unit_axes)
+        found[entry.theirs] = value.reshape((*value.shape, *[1] * entry.num_unit_axes))
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vdm.autoencoder.causal_vae import CausalVAE
+from vdm.autoencoder.causal_vae import CausalVAE, ChunkedVAE
 from vdm.autoencoder.wan_vae import WanResidualDesign
 from vdm.pretrained.diffusers_causal_vae import causal_vae_entries, causal_vae_from_config
 from vdm.pretrained.diffusers_files import open_state
@@ -34,13 +34,13 @@ class Known:
 
     config: dict[str, Any]
     mark: str
-    rename: Callable[[str, CausalVAE], str]
+    rename: Callable[[str, Any], str]
 
 
 def load_original_vae(
     path: Path,
     how: Reading = Reading(),  # noqa: B008 (frozen)
-) -> CausalVAE:
+) -> ChunkedVAE:
     """The VAE of a single file, in eval mode, its weights as stored.
 
     CogVideoX's file does not say what latents are multiplied by, which differs between its models:
@@ -85,7 +85,7 @@ def recognize(keys: Iterable[str], where: str) -> str:
     raise ValueError(f"{where}: got a file of no known VAE, expected one of {', '.join(KNOWN)}")
 
 
-def original_vae_entries(vae: CausalVAE, known: Known) -> list[Entry]:
+def original_vae_entries(vae: ChunkedVAE, known: Known) -> list[Entry]:
     """Where every weight lies in the authors' file."""
     return [
         replace(entry, theirs=known.rename(entry.theirs, vae)) for entry in causal_vae_entries(vae)
