@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from all_schedules import SCHEDULES
@@ -8,6 +10,7 @@ from vdm.diffusion.schedules import EDM, LinearPath
 GRIDS = {
     "uniform": time_grids.uniform,
     "shifted": lambda n: time_grids.shifted(n, 3.0),
+    "fitted": lambda n: time_grids.fitted(n, 3000),
     "flow entries": lambda n: time_grids.flow_entries(n, 3.0),
     "karras": lambda n: time_grids.karras(n, EDM()),
     "leading": time_grids.leading,
@@ -42,6 +45,20 @@ def test_shifted_times_are_those_of_published_flow_models():
     grid = time_grids.shifted(50, 7.0)
     assert grid[:3].tolist() == pytest.approx([1.0, 0.99709302, 0.99408287], abs=5e-8)
     assert grid[-2:].tolist() == pytest.approx([0.125, 0])
+
+
+def test_long_clips_are_shifted_further():
+    sizes = {"base_shift": 0.95, "max_shift": 2.05, "base_latents": 1024, "max_latents": 4096}
+    for num_latents, shift in ((1024, 0.95), (2560, 1.5), (4096, 2.05)):
+        grid = time_grids.fitted(7, num_latents, **sizes)
+        torch.testing.assert_close(grid, time_grids.shifted(7, math.exp(shift)))
+    stretched = time_grids.fitted(7, 2560, **sizes, terminal=0.1)
+    assert stretched[[0, -2, -1]].tolist() == pytest.approx([1, 0.1, 0])
+    free = time_grids.fitted(7, 2560, **sizes)[:-1]
+    ratio = (1 - stretched[1:-1]) / (1 - free[1:])
+    torch.testing.assert_close(ratio, ratio[:1].expand(6))
+    with pytest.raises(ValueError, match=r"got terminal=0\.1 and num_steps=1"):
+        time_grids.fitted(1, 2560, terminal=0.1)
 
 
 def test_karras_noise_levels_are_those_of_svd():

@@ -3,15 +3,19 @@
 from functools import partial
 
 import torch
+from diffusers import LTXImageToVideoPipeline
 from torchvision.transforms.functional import to_pil_image
 
 from tests.pretrained.parity_common import B, image_vae_pairs, load_saved, quietly
 from tests.pretrained.tiny_dit import (
     COGVIDEOX_SIZE,
     LATTE_SIZE,
+    LTX_CLIP,
     call_cogvideox,
+    call_ltx,
     cogvideox_pipeline,
     latte_pipeline,
+    ltx_pipeline,
 )
 from vdm.types import Conditioning
 
@@ -25,9 +29,9 @@ COGVIDEOX = {
     "CogVideoX1.5-5B": "1.5",
     "CogVideoX1.5-5B-I2V": "1.5-i2v",
 }
-LATTE = "Latte-1"
+LATTE, LTX = "Latte-1", "LTX-Video"
 SYSTEMS = {system: partial(cogvideox_pipeline, kind) for system, kind in COGVIDEOX.items()}
-SYSTEMS[LATTE] = latte_pipeline
+SYSTEMS |= {LATTE: latte_pipeline, LTX: ltx_pipeline}
 
 
 def pairs(system):
@@ -44,6 +48,15 @@ def pairs(system):
             "network": [_latte_network(ours, theirs, size) for size in ((8, 8), (6, 10))],
             "autoencoder": image_vae_pairs(ours, theirs, 5),
             "frames": [_latte_frames(ours, theirs)],
+        }
+    if system == LTX:
+        told = ltx_pipeline(is_told=True)
+        told.set_progress_bar_config(disable=True)
+        both = [(ours, theirs), (load_saved(told), told)]
+        return {
+            "network": [_ltx_network(ours, theirs, fps) for fps in (25.0, 8.0)],
+            "autoencoder": [pair for models in both for pair in _ltx_autoencoder(*models)],
+            "frames": [*(_ltx_frames(*models) for models in both), _ltx_frames(*both[0], True)],
         }
     kind = COGVIDEOX[system]
     return {
@@ -79,6 +92,52 @@ def _latte_frames(ours, theirs):
     ]
     clip = _quietly(ours, num_frames=5, seed=seeds, **common)
     return clip.frames, torch.cat(made).transpose(1, 2)
+
+
+def _ltx_network(ours, theirs, fps):
+    """Of texts of several lengths, and a first frame without noise."""
+    x, text, mask = torch.randn(B, 6, 3, 4, 5), torch.randn(B, 7, 14), torch.ones(B, 7)
+    mask[1, 4:] = 0
+    levels, rates = torch.tensor([[0.0, 981.0, 981.0], [0.0, 41.0, 41.0]]), torch.full((B,), fps)
+    expected = call_ltx(theirs.transformer, x, levels, text, mask, rates)
+    return ours.network(x, levels, Conditioning(text=text, text_mask=mask, fps=rates)), expected
+
+
+def _ltx_autoencoder(ours, theirs):
+    """Moments of a clip, and frames of latents."""
+    video = 2 * torch.rand(B, 3, 17, 64, 96) - 1
+    posterior, found = theirs.vae.encode(video).latent_dist, ours.autoencoder.encode_moments(video)
+    raw, time = torch.randn(B, 6, 3, 2, 3), torch.full((B,), 0.05)
+    told = (time,) if theirs.vae.config.timestep_conditioning else ()
+    decoded = ours.autoencoder.decode(ours.autoencoder.scale.normalize(raw))
+    return [
+        (found[0], posterior.mean),
+        (found[1], posterior.logvar),
+        (decoded, theirs.vae.decode(raw, *told).sample),
+    ]
+
+
+def _ltx_frames(ours, theirs, moves=False):
+    """Of whole clips, guidance on, from the same seeds; of pictures and words, if so wanted."""
+    common, told = {"guidance_scale": 3.0, **LTX_CLIP}, {}
+    if moves:
+        common["image"] = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]
+        theirs = LTXImageToVideoPipeline(**theirs.components)
+        theirs.set_progress_bar_config(disable=True)
+    if theirs.vae.config.timestep_conditioning:
+        told = {"decode_timestep": 0.05, "decode_noise_scale": 0.025}
+    seeds = [11, 5]
+    made = theirs(
+        prompt=PROMPTS,
+        negative_prompt=[NEGATIVE] * B,
+        num_inference_steps=STEPS,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        output_type="pt",
+        **common,
+        **told,
+    )
+    clip = _quietly(ours, seed=seeds, **common)
+    return clip.frames, made.frames.transpose(1, 2)
 
 
 def _quietly(generate, **asked):

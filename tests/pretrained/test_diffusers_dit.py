@@ -28,7 +28,7 @@ from vdm.layers.position_rules import CountedRotary
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained import export, load_network
 from vdm.pretrained.diffusers_dit import dit_entries
-from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
+from vdm.pretrained.diffusers_dit_config import FIRST_ALONE, config_from_dit, dit_from_config
 from vdm.pretrained.keymap import Entry, ForeignWeights, to_foreign
 from vdm.pretrained.original_wan import original_wan_entries
 from vdm.types import Conditioning
@@ -366,6 +366,23 @@ def test_ltx_computes_the_same(tmp_path, left_over):
     torch.testing.assert_close(ours(x, levels, cond.replace(text=text)), ours(x, levels, cond))
     slow = cond.replace(fps=fps / 2)
     assert relative_error(ours(x, levels, slow), ours(x, levels, cond)) > 1e-3
+
+
+@torch.no_grad()
+def test_later_ltx_networks_know_that_the_first_frame_is_alone(tmp_path):
+    theirs = make_ltx()
+    theirs.save_pretrained(tmp_path)
+    early = load_network(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {FIRST_ALONE: True}))
+    ours = load_network(tmp_path)
+    torch.manual_seed(1)
+    x, text, fps = torch.randn(B, 6, 3, 2, 4), torch.randn(B, 7, 14), torch.tensor([25.0, 30.0])
+    mask = torch.ones(B, 7)
+    cond = Conditioning(text=text, text_mask=mask, fps=fps)
+    expected = call_ltx(theirs, x, STEPS, text, mask, fps, is_late=True)
+    assert relative_error(ours(x, STEPS, cond), expected) < 2e-6
+    assert relative_error(early(x, STEPS, cond), expected) > 1e-3
 
 
 def test_ltx_comes_back_bit_for_bit(tmp_path):

@@ -12,7 +12,7 @@ from tests.pretrained.tiny_models import KARRAS as SVD
 from tests.pretrained.tiny_models import LINEAR as ANIMATEDIFF
 from tests.pretrained.tiny_models import SD
 from vdm.diffusion import samplers, time_grids
-from vdm.diffusion.preconditioning import SVDPreconditioning
+from vdm.diffusion.preconditioning import NoPreconditioning, SVDPreconditioning
 from vdm.diffusion.schedules import EDM, LinearPath
 from vdm.diffusion.shifted_schedules import ZeroTerminalSNR
 from vdm.diffusion.targets import X0, Eps, V, Velocity
@@ -128,11 +128,36 @@ def test_wan_is_told_whole_numbers_on_the_straight_path():
     assert told[:3].tolist() == [999, 993, 986]
 
 
-@pytest.mark.parametrize("name", [*CASES, "svd", "wan"])
+LTX = {
+    "use_dynamic_shifting": True,
+    "base_shift": 0.95,
+    "max_shift": 2.05,
+    "base_image_seq_len": 1024,
+    "max_image_seq_len": 4096,
+    "shift_terminal": 0.1,
+}
+
+
+@pytest.mark.parametrize("terminal", [0.1, None])
+def test_ltx_is_shifted_by_the_size_of_a_clip(terminal):
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler(**LTX | {"shift_terminal": terminal})
+    mu = 0.95 + (3000 - 1024) * (2.05 - 0.95) / (4096 - 1024)
+    theirs.set_timesteps(sigmas=[1 - n / 30 for n in range(30)], mu=mu)
+    rules = rules_from_config({**theirs.config, "_class_name": type(theirs).__name__})
+    assert rules.preconditioning == NoPreconditioning(1000.0)
+    assert (rules.schedule, rules.target, rules.sampler) == (LinearPath(), Velocity(), "euler")
+    assert rules.time_grid == "fitted"
+    grid = time_grids.fitted(30, 3000, **rules.time_grid_args)
+    torch.testing.assert_close(grid.float(), theirs.sigmas, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*CASES, "svd", "wan", "ltx", "flow"])
 def test_settings_are_found_again(name):
     others = {
         "svd": ("EulerDiscreteScheduler", SVD, "euler"),
         "wan": ("UniPCMultistepScheduler", WAN, "unipc"),
+        "ltx": ("FlowMatchEulerDiscreteScheduler", LTX, "euler"),
+        "flow": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, "euler"),
     }
     cls, config, _ = (CASES | others)[name]
     rules = rules_from_config({"_class_name": cls} | config)
@@ -142,7 +167,7 @@ def test_settings_are_found_again(name):
         getattr(diffusers, c["_class_name"])(**c) for c in ({"_class_name": cls} | config, again)
     ]
     for scheduler in theirs:
-        scheduler.set_timesteps(7)
+        scheduler.set_timesteps(7, **{"mu": 0.7} if name == "ltx" else {})
     assert torch.equal(theirs[0].timesteps, theirs[1].timesteps)
 
 
@@ -195,6 +220,10 @@ def test_a_scheduler_folder_is_read(tmp_path):
         (
             {"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True},
             "got use_karras_sigmas=True, expected False",
+        ),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1},
+            "got shift_terminal=0.1, expected None",
         ),
         (
             {"_class_name": "EulerDiscreteScheduler"} | SVD | {"sigma_max": None},

@@ -8,14 +8,18 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLCogVideoX,
+    AutoencoderKLLTXVideo,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LattePipeline,
     LatteTransformer3DModel,
+    LTXConditionPipeline,
+    LTXPipeline,
     LTXVideoTransformer3DModel,
     WanTransformer3DModel,
 )
@@ -181,12 +185,17 @@ def make_ltx(scale=1.0, **more):
     return reference(LTXVideoTransformer3DModel, scale, **LTX | more)
 
 
-def call_ltx(model, x, levels, text, mask, fps):
+def call_ltx(model, x, levels, text, mask, fps, is_late=False):
     """As its pipelines call it; latents are ``b c t h w`` here, levels one per frame or clip."""
     _, _, t, h, w = x.shape
     if levels.ndim == 2:
         levels = levels.repeat_interleave(h * w, dim=1)
     st, sh, sw = STRIDES
+    places = None
+    if is_late:
+        ids = LTXConditionPipeline._prepare_video_ids(len(x), t, h, w)
+        places = LTXConditionPipeline._scale_video_ids(ids, sh, st).float()
+        places[:, 0] *= 1.0 / fps[:, None]
     out = model(
         rearrange(x, "b c t h w -> b (t h w) c"),
         text,
@@ -196,5 +205,46 @@ def call_ltx(model, x, levels, text, mask, fps):
         height=h,
         width=w,
         rope_interpolation_scale=(st / rearrange(fps, "b -> b 1 1 1 1"), sh, sw),
+        video_coords=places,
     ).sample
     return rearrange(out, "b (t h w) c -> b c t h w", t=t, h=h)
+
+
+LTX_SCHEDULER = {
+    "use_dynamic_shifting": True,
+    "base_shift": 0.95,
+    "max_shift": 2.05,
+    "base_image_seq_len": 1024,
+    "max_image_seq_len": 4096,
+    "shift_terminal": 0.1,
+}
+LTX_VAE = {
+    "latent_channels": 6,
+    "block_out_channels": (4, 6, 8, 8),
+    "decoder_block_out_channels": (4, 6, 8, 8),
+    "layers_per_block": (1, 1, 1, 1, 1),
+    "decoder_layers_per_block": (1, 1, 1, 1, 1),
+}
+LTX_TOLD_VAE = LTX_VAE | {
+    "decoder_block_out_channels": (8, 16, 32),
+    "decoder_layers_per_block": (1, 1, 1, 1),
+    "decoder_spatio_temporal_scaling": (True,) * 3,
+    "decoder_inject_noise": (False,) * 4,
+    "upsample_residual": (True,) * 3,
+    "upsample_factor": (2,) * 3,
+    "timestep_conditioning": True,
+}
+LTX_CLIP = {"height": 64, "width": 96, "num_frames": 17}
+
+
+def ltx_pipeline(is_told=False):
+    """A whole model, whose decoder may be told how noisy latents are."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = make_tokenizer(Path(folder))
+    vae = reference(AutoencoderKLLTXVideo, 0.7, **LTX_TOLD_VAE if is_told else LTX_VAE)
+    torch.nn.init.normal_(vae.latents_mean)
+    torch.nn.init.uniform_(vae.latents_std, 0.5, 2)
+    if is_told:
+        vae.decoder.timestep_scale_multiplier.data.fill_(900)
+    scheduler = FlowMatchEulerDiscreteScheduler(**LTX_SCHEDULER)
+    return LTXPipeline(scheduler, vae, make_text_encoder(tokenizer), tokenizer, make_ltx(0.7))

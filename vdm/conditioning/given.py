@@ -160,6 +160,15 @@ class InPlace:
 
 
 @dataclass(frozen=True)
+class DrawnInPlace(InPlace):
+    """The same; latents of a picture are drawn from what the autoencoder says of it.
+
+    Source:
+        HaCohen et al. 2024, "LTX-Video", arXiv:2501.00103, as in its pipeline of diffusers.
+    """
+
+
+@dataclass(frozen=True)
 class Showing:
     """How given latents become the input of a network.
 

@@ -15,7 +15,7 @@ from torch import nn
 from vdm.conditioning.text import TextStates
 from vdm.utils.config import configurable
 
-Padding = Literal["read", "zeroed", "masked", "masked_alike"]
+Padding = Literal["read", "zeroed", "masked", "masked_alike", "marked"]
 PIECES = "spiece.model"
 TOKENIZER_FILES = (
     PIECES,
@@ -37,9 +37,9 @@ class T5TextEncoder(nn.Module):
         max_length: Tokens of a text; shorter ones are filled up.
         padding: What becomes of the tokens that fill up: ``read`` like all others, by the encoder
             and by what comes after it; ``zeroed`` behind an encoder that does not see them;
-            ``masked``: as ``zeroed``, but left as they are and marked in the mask; or
+            ``masked``: as ``zeroed``, but left as they are and marked in the mask;
             ``masked_alike``: of what guidance leads away from, as many tokens are read as of the
-            prompt.
+            prompt; or ``marked`` in the mask, though the encoder reads them.
         lowers: Whether capitals and the space around a text do not count.
         mends: Whether texts are put right before they are read: characters that were decoded
             wrongly, HTML's names of characters, wide forms of narrow ones, runs of white space.
@@ -96,10 +96,11 @@ class T5TextEncoder(nn.Module):
         self._warn_of_ends(prompts)
         device = self.model.shared.weight.device
         embedded = self.model.shared(told.input_ids.to(device))
-        if self.padding == "read":
-            states = self.model(inputs_embeds=embedded).last_hidden_state
-            return TextStates(states, None, None)
         valid = told.attention_mask.to(device)
+        if self.padding in ("read", "marked"):
+            states = self.model(inputs_embeds=embedded).last_hidden_state
+            mask = valid.to(states.dtype) if self.padding == "marked" else None
+            return TextStates(states, mask, None)
         # A mask is asked for its values there, of which it has none on the meta device.
         seen = None if valid.is_meta else valid
         states = self.model(inputs_embeds=embedded, attention_mask=seen).last_hidden_state

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import exp
 
 import torch
 from jaxtyping import Float
@@ -48,6 +49,47 @@ def shifted(num_steps: int, shift: float, t_max: float = 1.0, t_min: float = 0.0
     if not shift > 0:
         raise ValueError(f"got shift={shift}, expected more than 0; 1 changes nothing")
     return shift_time(uniform(num_steps, t_max, t_min), shift)
+
+
+def fitted(
+    num_steps: int,
+    num_latents: int,
+    base_shift: float = 0.5,
+    max_shift: float = 1.15,
+    base_latents: int = 256,
+    max_latents: int = 4096,
+    terminal: float | None = None,
+) -> Grid:
+    """Equal steps, moved the further towards noise the more latents a clip has.
+
+    The logarithm of the shift is linear in their number.
+
+    Args:
+        num_steps: Steps, the last of which goes to 0.
+        num_latents: Frames times height times width of the latents.
+        base_shift: Logarithm of the shift for ``base_latents``.
+        max_shift: The same for ``max_latents``.
+        base_latents: A number of latents.
+        max_latents: Another.
+        terminal: The last time before 0, to which all are stretched; where it falls if None.
+
+    Raises:
+        ValueError: If there are too few steps, or the last time is not between 0 and 1.
+
+    Source:
+        Esser et al. 2024, arXiv:2403.03206, section 5.3.2, in the form of Flux; stretched as in
+        HaCohen et al. 2024, "LTX-Video", arXiv:2501.00103, its released sampler.
+    """
+    slope = (max_shift - base_shift) / (max_latents - base_latents)
+    times = shifted(num_steps, exp(base_shift + slope * (num_latents - base_latents)))
+    if terminal is not None:
+        if not 0 < terminal < 1 or num_steps < 2:
+            raise ValueError(
+                f"got terminal={terminal} and num_steps={num_steps}, expected a time between 0 and "
+                "1 and at least 2 steps"
+            )
+        times[:-1] = 1 - (1 - times[:-1]) * (1 - terminal) / (1 - times[-2])
+    return times
 
 
 def flow_entries(num_steps: int, shift: float = 1.0, num_timesteps: int = 1000) -> Grid:

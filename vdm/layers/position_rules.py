@@ -249,23 +249,47 @@ class SecondsRotary(Positions):
         # that rounding shows.
         steps = torch.linspace(0, 1, dim // 6, dtype=torch.float32, device=device)
         frequencies = self.theta**steps * math.pi / 2
-        places = [torch.arange(size, dtype=torch.float32, device=device) for size in grid]
-        units = [self.strides[0] / fps.float()[:, None], self.strides[1], self.strides[2]]
+        t, h, w = (torch.arange(size, dtype=torch.float32, device=device) for size in grid)
+        places = [self.seconds(t, fps.float()[:, None])]
+        places += [
+            (place * stride)[None] for place, stride in zip((h, w), self.strides[1:], strict=True)
+        ]
         angles = []
-        for axis, (place, unit, extent) in enumerate(
-            zip(places, units, self.extent, strict=True), start=1
-        ):
-            centred = (torch.atleast_2d(place * unit) / extent * 2 - 1).unsqueeze(-1)
-            shape = [len(centred), 1, 1, 1, dim // 6]
-            shape[axis] = len(place)
+        for axis, (place, extent) in enumerate(zip(places, self.extent, strict=True), start=1):
+            centred = (place / extent * 2 - 1).unsqueeze(-1)
+            shape = [len(place), 1, 1, 1, dim // 6]
+            shape[axis] = place.shape[1]
             angles.append((frequencies * centred).reshape(shape))
-        tables = []
+        cos_sin = []
         for function, unrotated in ((torch.cos, 1.0), (torch.sin, 0.0)):
             parts = torch.broadcast_tensors(*(function(angle) for angle in angles))
             turned = torch.stack(parts, dim=-1).flatten(-2)
             table = torch.nn.functional.pad(turned, (dim % 6 // 2, 0), value=unrotated)
-            tables.append(table.unflatten(-1, (self.num_heads, head_dim // 2)))
-        return RotaryTable(*tables)
+            cos_sin.append(table.unflatten(-1, (self.num_heads, head_dim // 2)))
+        cos, sin = cos_sin
+        return RotaryTable(cos, sin)
+
+    def seconds(
+        self, frames: Float[Tensor, " t"], fps: Float[Tensor, "b 1"]
+    ) -> Float[Tensor, "b t"]:
+        """When tokens begin, as if every one stood for as many frames."""
+        return frames * (self.strides[0] / fps)
+
+
+@dataclass(frozen=True)
+class CausalSecondsRotary(SecondsRotary):
+    """The same, the first tokens standing for one frame alone, as they do.
+
+    Source:
+        HaCohen et al. 2024, arXiv:2501.00103, as in the models from version 0.9.5 on.
+    """
+
+    def seconds(
+        self, frames: Float[Tensor, " t"], fps: Float[Tensor, "b 1"]
+    ) -> Float[Tensor, "b t"]:
+        """When tokens begin."""
+        stride = self.strides[0]
+        return (frames * stride + 1 - stride).clamp_min(0) * (1 / fps)
 
 
 def _near(size: int, multiple: int) -> int:

@@ -12,6 +12,7 @@ from vdm.layers.attention import QKNorm
 from vdm.layers.factorization import Spatial, Temporal
 from vdm.layers.position_rules import (
     AddedSinCos,
+    CausalSecondsRotary,
     CountedRotary,
     FittedRotary,
     Positions,
@@ -23,6 +24,7 @@ from vdm.models.dit import VideoDiT
 from vdm.models.dit_blocks import BlockOptions, CrossOptions, PictureOptions
 from vdm.models.joint_dit import JointDiT
 
+LTXKind = Literal["0.9.0", "0.9.5"]
 CogVideoXKind = Literal["2b", "5b", "5b-i2v", "1.5", "1.5-i2v"]
 WanKind = Literal["t2v", "i2v", "flf2v", "2.2-i2v"]
 
@@ -237,18 +239,20 @@ LTX_2B = LTXSize()
 LTX_13B = LTXSize(head_dim=128, depth=48)
 
 
-def ltx_video(size: LTXSize = LTX_2B) -> VideoDiT:
+def ltx_video(size: LTXSize = LTX_2B, kind: LTXKind = "0.9.0") -> VideoDiT:
     """A network of LTX-Video: of latents so small that each is a token.
 
     It is shown given frames as latents without noise, at noise time 0.
 
     Args:
         size: How large.
+        kind: The version from which on tokens know their places so.
 
     Source:
         HaCohen et al. 2024, "LTX-Video: Realtime Video Latent Diffusion", arXiv:2501.00103,
         section 2.2; Lightricks/LTX-Video and its successors.
     """
+    rule = CausalSecondsRotary if kind == "0.9.5" else SecondsRotary
     return VideoDiT(
         size.in_channels,
         size.num_heads * size.head_dim,
@@ -261,7 +265,7 @@ def ltx_video(size: LTXSize = LTX_2B) -> VideoDiT:
             norm="rms",
             qk_norm=QKNorm("rms", "full", 1e-5),
             cross=CrossOptions(norm=False, projects_text=True),
-            positions=SecondsRotary(size.num_heads),
+            positions=rule(size.num_heads),
             final_norm="layer",
         ),
     )

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.conditioning.given import InPlace
+from vdm.conditioning.given import DrawnInPlace, InPlace
 from vdm.conditioning.likeness import Likeness
 from vdm.conditioning.picture import FramesOnGrey, PictureRule
 from vdm.conditioning.sparse import SparseFrames
@@ -34,6 +35,7 @@ from vdm.pipelines.given import (
 from vdm.pipelines.guide import read_guide
 from vdm.pipelines.pictures import (
     count_pictures,
+    drawn_frame,
     likeness_fields,
     picture_fields,
     refuse_frames,
@@ -45,7 +47,7 @@ from vdm.pipelines.request import (
     named,
     time_grid_for,
 )
-from vdm.pipelines.start import first_step, noisy_start, read_start
+from vdm.pipelines.start import first_step, noisy_start, read_start, roughened
 from vdm.pipelines.steering import steering_fields
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning
@@ -238,6 +240,7 @@ class Generator:
                 f"got last_image, model {self.parts.name!r} reads no single frame at the end: "
                 "expected video with a mask"
             )
+        draws_image = isinstance(self.parts.given, DrawnInPlace) and image is not None
         given, kept = None, video if start is None or mask is not None else None
         told: dict[str, Tensor] = {}
         if moves_picture:
@@ -245,25 +248,28 @@ class Generator:
         elif is_steered:
             ends = (image, last_image)
             told = steering_fields(self, ends, kept, mask, grid, (height, width), raw)
-        else:
+        elif not draws_image or kept is not None:
             given = self._given_latents(image, kept, mask, grid, height, width)
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
             seed=inputs.length_of(seed),
             noise=inputs.length_of(noise),
-            image=count_pictures(image) if moves_picture else None,
+            image=count_pictures(image) if moves_picture or draws_image else None,
             given=inputs.length_of(told.get("given") if given is None else given[0]),
             video=inputs.length_of(start),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
         )
         seeds = inputs.seeds_for(seed, batch)
+        stream = SampleNoise(seeds)
+        if draws_image:
+            given = drawn_frame(self, image, grid, (height, width), stream)
         shape = self._latent_shape(grid, height, width)
         exact = Conditioning() if is_steered else exact_given(raw, given, batch).to(self.device)
         if not moves_picture and not is_steered:
             told = self._told(raw, exact, grid, seeds, (height, width))
         eps = None if noise is None else inputs.check_noise(noise, shape, batch)
-        stream, times = SampleNoise(seeds), self._times(steps)[first:]
+        times = self._times(steps, prod(shape[1:]))[first:]
         shown = hidden = told
         if moves_picture and not is_alike:
             shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw, stream)
@@ -282,7 +288,7 @@ class Generator:
         negative = None
         if guide.is_on:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
-            rest |= self._no_label(raw)
+            rest |= inputs.no_label(self.network, raw)
             negative = self._conditioning(unwanted, rest, hidden, batch)
             if getattr(self.text_encoder, "masks_alike", False):
                 negative = negative.replace(text_mask=positive.text_mask)
@@ -309,7 +315,7 @@ class Generator:
             "strength": strength,
             "given": "image" if image is not None else "video" if video is not None else "nothing",
         }
-        return self._finish(latents, grid, decode_frames, asked)
+        return self._finish(roughened(self, latents, stream), grid, decode_frames, asked)
 
     def _finish(
         self, latents: Tensor, grid: TimeGrid, decode_frames: int | None, asked: dict[str, Any]
@@ -408,13 +414,6 @@ class Generator:
             states = self.text_encoder.encode(texts)
         return read_by(self.network, states)
 
-    def _no_label(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The label that says nothing, if labels are given."""
-        embed = getattr(self.network, "label_embed", None)
-        if "label" not in raw or embed is None:
-            return {}
-        return {"label": torch.full_like(raw["label"], embed.null)}
-
     def _given_latents(
         self, image: Any, video: Any, mask: Any, grid: TimeGrid, height: int, width: int
     ) -> tuple[Tensor, Tensor] | None:
@@ -456,13 +455,13 @@ class Generator:
         channels = self.network.in_channels
         return channels, self.geometry.num_latent_frames(grid), height // sh, width // sw
 
-    def _times(self, steps: int) -> Tensor:
-        """The published time grid with this many steps."""
+    def _times(self, steps: int, num_latents: int) -> Tensor:
+        """The published time grid with this many steps, for a clip of so many latents."""
         defaults = self.parts.defaults
         make = named(time_grids, defaults.time_grid, "time grid")
-        needs_schedule = "schedule" in inspect.signature(make).parameters
-        schedule = {"schedule": self.schedule} if needs_schedule else {}
-        return make(steps, **schedule, **defaults.time_grid_args)
+        known = {"schedule": self.schedule, "num_latents": num_latents}
+        told = {name: known[name] for name in inspect.signature(make).parameters if name in known}
+        return make(steps, **told, **defaults.time_grid_args)
 
     def _warn_outside(self, grid: TimeGrid, height: int, width: int) -> None:
         """Say once that the model was not trained on what is asked."""

@@ -124,6 +124,14 @@ def published_words(
     return prompt, defaults.negative_prompt if negative_prompt is None else negative_prompt
 
 
+def no_label(network: Any, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The label that says nothing to a network, if labels are given."""
+    embed = getattr(network, "label_embed", None)
+    if "label" not in raw or embed is None:
+        return {}
+    return {"label": torch.full_like(raw["label"], embed.null)}
+
+
 def check_noise(
     noise: Tensor, shape: tuple[int, int, int, int], batch: int
 ) -> Float[Tensor, "b c t h w"]:

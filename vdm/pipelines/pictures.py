@@ -95,6 +95,30 @@ def _first_frame(
     return {"given": F.pad(latents, (0, 0, 0, 0, 0, num_latent_frames - latents.shape[2]))}
 
 
+def drawn_frame(
+    generator: Generator, image: Any, grid: TimeGrid, size: tuple[int, int], stream: SampleNoise
+) -> tuple[Float[Tensor, "b c t h w"], Float[Tensor, "1 1 t h w"]]:
+    """Latents of a picture as the first of a clip, zeros behind them; and 1 where they are.
+
+    Args:
+        generator: The model.
+        image: One picture, or one per sample.
+        grid: The clip's time axis.
+        size: Height and width of the clip in pixels.
+        stream: Where the draw from what the autoencoder says of a picture comes from.
+    """
+    pixels = repeat_to(read_image(image, *size), len(stream.generators))
+    pixels = pixels.to(generator.device, generator.dtype)
+    with generator._working("autoencoder"):
+        drawn = [
+            generator.autoencoder.encode(one, sample=True, generator=own)
+            for one, own in zip(pixels[:, :, None].split(1), stream.generators, strict=True)
+        ]
+    room = (0, 0, 0, 0, 0, grid.num_latent_frames - 1)
+    latents = F.pad(torch.cat(drawn).float(), room)
+    return latents, F.pad(torch.ones_like(latents[:1, :1, :1]), room)
+
+
 def _token_fields(
     generator: Generator, image: Any, grid: TimeGrid, raw: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -1,4 +1,7 @@
-"""Sampling that starts from a clip: noise is added as of a later step, and the rest is sampled."""
+"""Sampling that starts from a clip: noise is added as of a later step, and the rest is sampled.
+
+And noise at the very end, for autoencoders that take the last of it out while they decode.
+"""
 
 from __future__ import annotations
 
@@ -96,3 +99,20 @@ def noisy_start(
         eps = stream.draw(frames).transpose(1, 2)
     t = torch.full((batch,), time, device=latents.device, dtype=torch.float64)
     return generator.schedule.add_noise(latents, eps.to(latents), t)
+
+
+def roughened(generator: Generator, latents: Latents, stream: SampleNoise) -> Latents:
+    """Latents with the noise that the autoencoder is made to take out, if it is.
+
+    Args:
+        generator: The model.
+        latents: In the scale that its network was trained with.
+        stream: What is drawn for each sample after all else.
+    """
+    share = generator.parts.defaults.decode_noise
+    if not share:
+        return latents
+    with generator._working("autoencoder"):
+        scale = generator.autoencoder.scale
+        raw = scale.denormalize(latents)
+        return scale.normalize(torch.lerp(raw, stream(raw), share))

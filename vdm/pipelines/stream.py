@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -209,7 +210,7 @@ def stream(
     positive, negative = generator._conditioning(prompt, raw, told, batch), None
     if scale != 1.0:
         rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
-        rest |= generator._no_label(raw)
+        rest |= inputs.no_label(generator.network, raw)
         negative = generator._conditioning(negative_prompt, rest, told, batch)
     asked = {
         "prompt": inputs.text_of(prompt),
@@ -225,19 +226,19 @@ def stream(
         pred, cache = generator.network.step(x.to(generator.dtype), c_noise, cond, cache)
         return pred.float(), cache
 
+    channels, _, *size = generator._latent_shape(grid, height, width)
     rollout = Rollout(
         step,
         generator.schedule,
         generator.target,
         generator.parts.preconditioning,
         sample,
-        generator._times(steps),
+        generator._times(steps, prod((grid.num_latent_frames, *size))),
         positive,
         negative,
         scale,
         context_time,
     )
-    channels, _, *size = generator._latent_shape(grid, height, width)
     return Stream(
         generator,
         rollout,

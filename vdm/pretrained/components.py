@@ -35,6 +35,7 @@ from vdm.pretrained.diffusers_scheduler import (
 from vdm.pretrained.layout import CARD, read_folder, write_folder
 from vdm.pretrained.loading import Reading, read_pickled
 from vdm.pretrained.original_causal_vae import is_causal_vae, load_original_vae
+from vdm.pretrained.original_ltx import is_ltx, read_ltx_network, read_ltx_vae
 from vdm.pretrained.original_network import build_network, network_in, without_prefix
 from vdm.pretrained.original_wan import CLASS, is_original_wan, load_original_wan
 from vdm.pretrained.parts import MODULES, RULES, Parts
@@ -67,6 +68,8 @@ def load_network(
         return _original(open_state(path), path, how)
     if path.suffix == ".safetensors" and path.is_file():
         files = TensorFiles([path])
+        if is_ltx(files):
+            return read_ltx_network(path, files, how)
         if not any(key.startswith(("ema.", "raw.")) for key in files):
             return _original(files, path, how)
     if path.suffix == ".ckpt" and path.is_file():
@@ -103,8 +106,13 @@ def load_autoencoder(
     path, how = locate(folder), Reading(variant, parse_dtype(dtype))
     if (path / CONFIG).is_file():
         return load_vae(path, how)
-    is_safe = path.suffix == ".safetensors" and path.is_file()
-    if path.suffix in (".pt", ".pth") or (is_safe and is_causal_vae(TensorFiles([path]))):
+    if path.suffix == ".safetensors" and path.is_file():
+        files = TensorFiles([path])
+        if is_ltx(files):
+            return read_ltx_vae(path, files, how)
+        if is_causal_vae(files):
+            return load_original_vae(path, how)
+    if path.suffix in (".pt", ".pth"):
         return load_original_vae(path, how)
     return _part(folder, "autoencoder", how)
 

@@ -16,7 +16,12 @@ import torch
 from torch import nn
 
 from vdm.layers.embeddings import NUM_FRAME_MASKS
-from vdm.layers.position_rules import SecondsRotary, SpaceThenTime, ThirdsRotary
+from vdm.layers.position_rules import (
+    CausalSecondsRotary,
+    SecondsRotary,
+    SpaceThenTime,
+    ThirdsRotary,
+)
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
@@ -223,6 +228,7 @@ PLACES: dict[type | None, Callable[[VideoDiT, str, tuple[int, ...]], Entry]] = {
     SpaceThenTime: _latte,
     ThirdsRotary: _wan,
     SecondsRotary: _ltx,
+    CausalSecondsRotary: _ltx,
 }
 """Which system a network is of, told by how its tokens know their places."""
 

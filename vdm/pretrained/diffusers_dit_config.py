@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vdm.layers.embeddings import num_input_channels
-from vdm.layers.position_rules import FittedRotary, SpaceThenTime
+from vdm.layers.position_rules import CausalSecondsRotary, FittedRotary, SpaceThenTime
 from vdm.models.dit import VideoDiT
 from vdm.models.dit_presets import (
     CogVideoXKind,
@@ -28,6 +28,8 @@ from vdm.pretrained.diffusers_settings import ForeignConfig
 from vdm.utils.config import describe
 
 FRAMES_PER_LATENT = 4
+FIRST_ALONE = "_first_frame_alone"
+"""Of LTX-Video from 0.9.5 on, whose class is handed places and so has no setting for them."""
 
 
 def is_dit(data: Mapping[str, Any]) -> bool:
@@ -275,14 +277,18 @@ def _ltx(config: ForeignConfig) -> VideoDiT:
     heads, width = config.take("num_attention_heads", 32), config.take("attention_head_dim", 64)
     config.expect(out_channels=channels, cross_attention_dim=heads * width)
     layers, text_dim = config.take("num_layers", 28), config.take("caption_channels", 4096)
-    return ltx_video(LTXSize(heads, width, layers, channels, text_dim))
+    is_late = config.take(FIRST_ALONE, False)
+    size = LTXSize(heads, width, layers, channels, text_dim)
+    return ltx_video(size, "0.9.5" if is_late else "0.9.0")
 
 
 def _ltx_settings(network: VideoDiT) -> dict[str, Any]:
     """What the class would have to be told, if the network is of this kind."""
     arguments: Any = network._init_args
+    is_late = isinstance(network.options.positions, CausalSecondsRotary)
     return {
         "_class_name": "LTXVideoTransformer3DModel",
+        **({FIRST_ALONE: True} if is_late else {}),
         "in_channels": network.in_channels,
         "out_channels": network.in_channels,
         "num_attention_heads": network.num_heads,

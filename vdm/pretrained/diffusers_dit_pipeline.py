@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from vdm.autoencoder.ltx_vae import LTXVAE
+from vdm.conditioning.given import DrawnInPlace
 from vdm.conditioning.picture import FirstFrame
 from vdm.conditioning.t5_text import Padding, T5TextEncoder
+from vdm.layers.position_rules import SecondsRotary
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
@@ -21,6 +24,7 @@ from vdm.pretrained.diffusers_files import CONFIG, read_config
 from vdm.pretrained.diffusers_folder import VERSION, load_vae, save_vae
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
+    SamplingRules,
     config_from_rules,
     rules_from_config,
     rules_of,
@@ -31,12 +35,14 @@ from vdm.pretrained.t5_folder import load_t5_text, save_t5_text
 
 INDEX = "model_index.json"
 TEXT_TO_VIDEO, IMAGE_TO_VIDEO = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
-LATTE_TO_VIDEO = "LattePipeline"
+LATTE_TO_VIDEO, LTX_TO_VIDEO = "LattePipeline", "LTXPipeline"
 DIT_PIPELINES = (
     TEXT_TO_VIDEO,
     IMAGE_TO_VIDEO,
     "CogVideoXVideoToVideoPipeline",
     LATTE_TO_VIDEO,
+    LTX_TO_VIDEO,
+    "LTXImageToVideoPipeline",
 )
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 NUM_TEXT = 226
@@ -46,6 +52,9 @@ OLD = Defaults(49, 8.0, 480, 720, 50, 6.0, frames_first=True)
 NEW = Defaults(81, 16.0, 768, 1360, 50, 6.0, frames_first=True, pads_frames=True)
 """What is published for CogVideoX and for its version 1.5."""
 LATTE = Defaults(16, 8.0, 512, 512, 50, 7.5)
+LTX = Defaults(161, 25.0, 512, 704, 50, 3.0)
+LTX_DECODE_NOISE = 0.025
+"""Of decoders that are told a noise time, as their authors recommend."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +66,14 @@ class _Kind:
         system: Its name.
         defaults: What is published for it.
         words: Tokens of a text, what becomes of those that fill up, whether capitals do not count.
-        reads_picture: Whether clips start from a picture.
+        given: How a picture that clips start from is shown; None where none is.
     """
 
     pipeline: str
     system: str
     defaults: Defaults
     words: tuple[int, Padding, bool]
-    reads_picture: bool = False
+    given: Any = None
 
 
 def read_dit_pipeline(
@@ -95,21 +104,50 @@ def read_dit_pipeline(
     settings = read_config(folder / "transformer", CONFIG)
     kind = _kind_of(network, settings)
     words = load_t5_text(folder / "text_encoder", folder / "tokenizer", *kind.words, how=how)
+    return assemble_dit(folder.resolve().name, network, words, autoencoder, rules, settings)
+
+
+def assemble_dit(
+    name: str,
+    network: nn.Module,
+    words: T5TextEncoder | None,
+    autoencoder: nn.Module,
+    rules: SamplingRules,
+    settings: Mapping[str, Any],
+) -> Parts:
+    """A model of its parts, with what is published for it.
+
+    Args:
+        name: What it is called.
+        network: The network.
+        words: The text encoder; None where prompts are states.
+        autoencoder: The autoencoder.
+        rules: How it is sampled.
+        settings: Those of the network's class.
+
+    Raises:
+        ValueError: If network and autoencoder do not belong together.
+    """
+    kind = _kind_of(network, settings)
+    strides: Any = autoencoder.strides
+    _check_strides(network, strides, name)
     defaults = replace(
-        _sized(kind, settings, autoencoder.strides[1]),
+        _sized(kind, settings, strides[1]),
         sampler=rules.sampler,
         time_grid=rules.time_grid,
         time_grid_args=rules.time_grid_args,
     )
+    if isinstance(autoencoder, LTXVAE) and autoencoder.decoder.decode_time is not None:
+        defaults = replace(defaults, decode_noise=LTX_DECODE_NOISE)
     return Parts(
-        folder.resolve().name,
+        name,
         network,
         words,
         autoencoder,
         schedule=rules.schedule,
         target=rules.target,
         preconditioning=rules.preconditioning,
-        given=FirstFrame() if kind.reads_picture else None,
+        given=kind.given,
         defaults=defaults,
         envelope=around(defaults),
         system=kind.system,
@@ -144,9 +182,9 @@ def save_dit_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = No
     scheduler = config_from_rules(rules_of(parts))
     side = int(autoencoder.strides[1])  # type: ignore[index, arg-type]
     more: dict[str, Any] = {}
-    if isinstance(network, VideoDiT):
+    if kind.pipeline == LATTE_TO_VIDEO:
         more["video_length"] = parts.defaults.num_frames
-    else:
+    elif isinstance(network, JointDiT):
         more["max_text_seq_length"] = words.max_length
     if isinstance(network, JointDiT) and network.patch_size[0] == 1:
         # The other networks are not told of one size of clip.
@@ -176,6 +214,8 @@ def _kind_of(network: nn.Module, settings: Mapping[str, Any]) -> _Kind:
         network: The network.
         settings: Those of its class.
     """
+    if isinstance(network, VideoDiT) and isinstance(network.options.positions, SecondsRotary):
+        return _Kind(LTX_TO_VIDEO, "LTX-Video", LTX, (128, "marked", False), DrawnInPlace())
     if not isinstance(network, JointDiT):
         return _Kind(LATTE_TO_VIDEO, "Latte-1", LATTE, (120, "masked_alike", True))
     suffix, pipeline = ("-I2V", IMAGE_TO_VIDEO) if network.given else ("", TEXT_TO_VIDEO)
@@ -188,7 +228,21 @@ def _kind_of(network: nn.Module, settings: Mapping[str, Any]) -> _Kind:
         system, defaults = f"CogVideoX1.5-5B{suffix}", NEW
     else:
         system, defaults = f"CogVideoX-5B{suffix}" if rotates else "CogVideoX-2B", OLD
-    return _Kind(pipeline, system, defaults, words, bool(network.given))
+    return _Kind(pipeline, system, defaults, words, FirstFrame() if network.given else None)
+
+
+def _check_strides(network: nn.Module, strides: Sequence[int], where: str) -> None:
+    """Refuse an autoencoder of other latents than a network counts seconds and pixels by.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    rule = network.options.positions if isinstance(network, VideoDiT) else None
+    if isinstance(rule, SecondsRotary) and tuple(strides) != rule.strides:
+        raise ValueError(
+            f"{where}: got an autoencoder with latents of {tuple(strides)} frames and pixels, "
+            f"expected {rule.strides}"
+        )
 
 
 def _sized(kind: _Kind, settings: Mapping[str, Any], side: int) -> Defaults:
@@ -197,7 +251,8 @@ def _sized(kind: _Kind, settings: Mapping[str, Any], side: int) -> Defaults:
         size = settings.get("sample_size", 64) * side
         num_frames = settings.get("video_length", 16)
         return replace(kind.defaults, num_frames=num_frames, height=size, width=size)
-    if settings.get("patch_size_t") is not None:  # a square that is larger than any clip
+    # LTX-Video is told no size, and version 1.5 a square that is larger than any clip.
+    if kind.pipeline == LTX_TO_VIDEO or settings.get("patch_size_t") is not None:
         return kind.defaults
     return replace(
         kind.defaults,

@@ -9,6 +9,7 @@ from typing import Any
 from vdm.diffusion.discrete_schedules import BetaSpacing, DDPMTable
 from vdm.diffusion.preconditioning import (
     DiscreteTimesteps,
+    NoPreconditioning,
     Preconditioning,
     SVDPreconditioning,
     WholeTimesteps,
@@ -123,6 +124,11 @@ def config_from_rules(rules: SamplingRules) -> dict[str, Any]:
         config |= {"num_train_timesteps": grid.get("num_timesteps", 1000)}
         config |= {"use_flow_sigmas": True, "flow_shift": grid.get("shift", 1.0)}
         config["prediction_type"] = "flow_prediction"
+    elif rules.time_grid in ("fitted", "shifted"):
+        config["_class_name"] = "FlowMatchEulerDiscreteScheduler"
+        config["num_train_timesteps"] = round(getattr(rules.preconditioning, "scale", 0))
+        config |= {FITTED.get(name, name): value for name, value in grid.items()}
+        config["use_dynamic_shifting"] = rules.time_grid == "fitted"
     elif rules.time_grid == "karras":
         levels = {"prediction_type": "v_prediction", "timestep_type": "continuous"}
         config |= {**grid, **levels, "use_karras_sigmas": True}
@@ -194,6 +200,39 @@ def _euler(config: ForeignConfig) -> SamplingRules:
     config.expect(trained_betas=None, rescale_betas_zero_snr=False)
     levels = {"sigma_min": low, "sigma_max": high}
     return SamplingRules(EDM(high), X0(), SVDPreconditioning(), "karras", levels, "euler")
+
+
+FITTED = {
+    "base_latents": "base_image_seq_len",
+    "max_latents": "max_image_seq_len",
+    "terminal": "shift_terminal",
+}
+"""What arguments of a time grid are called there, if it is something else."""
+
+
+def _flow_euler(config: ForeignConfig) -> SamplingRules:
+    """The first order on the straight path."""
+    config.expect(
+        invert_sigmas=False,
+        use_karras_sigmas=False,
+        use_exponential_sigmas=False,
+        use_beta_sigmas=False,
+        stochastic_sampling=False,
+    )
+    usual = {"base_shift": 0.5, "max_shift": 1.15, "base_latents": 256, "max_latents": 4096}
+    found = {name: config.take(FITTED.get(name, name), value) for name, value in usual.items()}
+    shift, count = config.take("shift", 1.0), config.take("num_train_timesteps", 1000)
+    terminal = config.take("shift_terminal", None)
+    config.take("time_shift_type", None)  # of shifts that depend on the clip
+    name, grid = "shifted", {"shift": shift}
+    if config.take("use_dynamic_shifting", False):
+        config.expect(time_shift_type="exponential")
+        name, grid = "fitted", found | ({} if terminal is None else {"terminal": terminal})
+    elif terminal is not None:
+        raise ValueError(f"{config.where}: got shift_terminal={terminal}, expected None")
+    return SamplingRules(
+        LinearPath(), Velocity(), NoPreconditioning(float(count)), name, grid, "euler"
+    )
 
 
 def _euler_ancestral(config: ForeignConfig) -> SamplingRules:
@@ -313,6 +352,7 @@ BUILDERS = {
     "PNDMScheduler": _pndm,
     "EulerDiscreteScheduler": _euler,
     "EulerAncestralDiscreteScheduler": _euler_ancestral,
+    "FlowMatchEulerDiscreteScheduler": _flow_euler,
     "DDPMScheduler": _ddpm,
     "LCMScheduler": _lcm,
     "CogVideoXDDIMScheduler": _cogvideox_ddim,

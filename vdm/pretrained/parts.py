@@ -42,6 +42,8 @@ class Defaults:
         frames_first: Whether noise is drawn frame by frame, so that a seed gives what it gave where
             the model was published; otherwise channel by channel.
         pads_frames: Whether latent frames that do not fill whole tokens get more in front of them.
+        decode_noise: Share of noise in the raw latents that are decoded, where the autoencoder is
+            made to take it out again.
         told_fps: The frame rate that the network is told of clips with ``fps``, where they are to
             be played at another than it was trained with; None for the same.
     """
@@ -61,6 +63,7 @@ class Defaults:
     dynamic_guidance: bool = False
     frames_first: bool = False
     pads_frames: bool = False
+    decode_noise: float = 0.0
     told_fps: float | None = None
 
     def rate_told(self, fps: float) -> float:

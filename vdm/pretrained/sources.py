@@ -17,6 +17,7 @@ from vdm.pretrained.layout import BUNDLED, CARD, read_folder
 from vdm.pretrained.loading import Reading, read_pickled
 from vdm.pretrained.lora import Lora
 from vdm.pretrained.original_lavie import read_lavie
+from vdm.pretrained.original_ltx import is_ltx, read_ltx
 from vdm.pretrained.original_modelscope import FILES, is_modelscope, read_modelscope
 from vdm.pretrained.original_svd import is_svd, read_svd
 from vdm.pretrained.original_videocrafter import is_videocrafter, read_videocrafter
@@ -70,6 +71,9 @@ def read(
     if isinstance(state, TensorFiles) and is_svd(state):
         _refuse_options(source, None, "diffusers", variant=how.variant)
         return read_svd(path, state, profile, how=how)
+    if isinstance(state, TensorFiles) and is_ltx(state):
+        _refuse_options(source, motion, profile, lora=lora, control=control, variant=how.variant)
+        return read_ltx(path, state, how)
     if is_videocrafter(state):
         _refuse_options(source, motion, profile, lora=lora, control=control, variant=how.variant)
         return read_videocrafter(path, state, how=how)
