@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Entry:
         is_transposed: Whether it is a matrix with rows for columns.
         shapes: Its shape and that of ours, where the same numbers in the same order have two.
         groups: Sizes (outer, inner) of two nested groups of its rows, which are nested the other
-            way round in ours.
+            way round in ours; with a third, that many rows stay together.
         columns: Where the entries of its second axis are found here: ours is theirs in this order.
     """
 
@@ -37,7 +38,7 @@ class Entry:
     num_unit_axes: int = 0
     is_transposed: bool = False
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-    groups: tuple[int, int] | None = None
+    groups: tuple[int, ...] | None = None
     columns: tuple[int, ...] = ()
 
 
@@ -139,15 +140,20 @@ def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str
         if entry.columns:
             value = value[:, torch.tensor(entry.columns, device="cpu").argsort().tolist()]
         value = value.T if entry.is_transposed else value
-        value = value if entry.groups is None else _nest(value, entry.groups[::-1], entry.theirs)
+        value = value if entry.groups is None else _nest(value, _turned(entry.groups), entry.theirs)
         value = value if entry.shapes is None else value.reshape(entry.shapes[0])
         found[entry.theirs] = value.reshape((*value.shape, *[1] * entry.num_unit_axes))
     return found
 
 
-def _nest(value: Tensor, groups: tuple[int, int], name: str) -> Tensor:
+def _turned(groups: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of nested groups, nested the other way round."""
+    outer, inner, *together = groups
+    return (inner, outer, *together)
+
+
+def _nest(value: Tensor, groups: tuple[int, ...], name: str) -> Tensor:
     """Rows in two nested groups, nested the other way round."""
-    outer, inner = groups
-    if len(value) != outer * inner:
-        raise ValueError(f"{name} has {len(value)} rows, expected {outer * inner}")
-    return value.unflatten(0, groups).transpose(0, 1).flatten(0, 1)
+    if len(value) != prod(groups):
+        raise ValueError(f"{name} has {len(value)} rows, expected {prod(groups)}")
+    return value.unflatten(0, groups).transpose(0, 1).flatten(0, len(groups) - 1)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdm.models import unet3d_presets as presets
 from vdm.models.unet3d import UNet3D
@@ -16,6 +16,7 @@ from vdm.pretrained.diffusers_files import open_state
 from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, Family, entries, tables
 from vdm.pretrained.keymap import Entry, ForeignWeights
 from vdm.pretrained.loading import Reading, fill
+from vdm.pretrained.original_cogvideox import MARK, build_cogvideox
 from vdm.pretrained.original_unet import (
     MODELSCOPE_ORIGINAL,
     SVD_ORIGINAL,
@@ -25,7 +26,7 @@ from vdm.pretrained.original_unet import (
 )
 from vdm.pretrained.tensor_files import Renamed
 
-UNET = "model.diffusion_model."
+UNET, COGVIDEOX = "model.diffusion_model.", "cogvideox"
 GUEST = "attn_temp.to_q.weight"
 RELATIVE = "relative_position_k.embeddings_table"
 BIAS = "time_rel_pos_bias.relative_attention_bias.weight"
@@ -95,10 +96,13 @@ def recognize(keys: Iterable[str], where: str) -> str:
     def has(mark: str) -> bool:
         return any(name.endswith(mark) for name in names)
 
+    if MARK in names:
+        return COGVIDEOX
     for name, known in KNOWN.items():
         if all(has(mark) for mark in known.marks) and not any(has(mark) for mark in known.lacks):
             return name
-    raise ValueError(f"{where}: got a file of no known network, expected one of {', '.join(KNOWN)}")
+    expected = ", ".join((*KNOWN, COGVIDEOX))
+    raise ValueError(f"{where}: got a file of no known network, expected one of {expected}")
 
 
 def load_original_network(
@@ -106,11 +110,12 @@ def load_original_network(
     make: Make | None = None,
     how: Reading = Reading(),  # noqa: B008 (frozen)
     expected: str | None = None,
-) -> UNet3D:
+) -> nn.Module:
     """The network of a single file, in eval mode.
 
     Args:
-        path: Of the authors: Stable Video Diffusion, ModelScope, VideoCrafter 1 and 2, LaVie.
+        path: Of the authors: Stable Video Diffusion, ModelScope, VideoCrafter 1 and 2, LaVie,
+            CogVideoX.
         make: Builds the network, if it has another size than the published one.
         how: How weights are read; a plan of a network of which ``make`` is known needs no file.
         expected: Which network it has to be; any that is known if None.
@@ -157,7 +162,7 @@ def build_network(
     path: Path,
     make: Make | None = None,
     how: Reading = Reading(),  # noqa: B008 (frozen)
-) -> UNet3D:
+) -> nn.Module:
     """A network of its authors' tensors, in eval mode.
 
     Args:
@@ -170,6 +175,8 @@ def build_network(
     Raises:
         ValueError: If a key, a shape or a value is not as it has to be.
     """
+    if kind == COGVIDEOX:
+        return build_cogvideox(theirs, path, how)
     known = KNOWN[kind]
     with torch.device("meta"):
         network = (make or known.make)()
