@@ -16,6 +16,17 @@ def test_latent_frames_hold_all_frames_and_none_is_empty(stride):
         assert whole.num_latent_frames == grid.num_latent_frames
 
 
+def test_pieces_have_latent_frames_of_their_own():
+    # Counted by hand: 17 frames and three zeros in front of them are five groups of four.
+    counts = {1: 1, 4: 1, 5: 2, 16: 4, 17: 5, 18: 6, 22: 7, 34: 10, 51: 15}
+    for num_frames, expected in counts.items():
+        grid = TimeGrid(num_frames, stride=4, piece=17)
+        assert grid.num_latent_frames == expected
+        whole = TimeGrid(grid.padded_frames, stride=4, piece=17)
+        assert (whole.padded_frames, whole.num_latent_frames) == (whole.num_frames, expected)
+        assert num_frames <= whole.num_frames < num_frames + 4
+
+
 def test_a_grid_covers_its_seconds():
     assert TimeGrid(12, fps=8.0).seconds == 1.5
     assert TimeGrid.from_seconds(1.5, 8.0, stride=4) == TimeGrid(12, 8.0, 4)

@@ -163,6 +163,10 @@ class CausalDesign(ABC):
     """Whether moments and latents pass through a linear map on their way out and in."""
     patch_size = 1
     """Side of the square of pixels that is folded into channels."""
+    channels = 3
+    """Channels of what is encoded: those of pixels, or latents of another VAE."""
+    shrinks_space = True
+    """Whether every level but the last halves height and width."""
 
     @abstractmethod
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> CausalConv3d:
@@ -191,6 +195,14 @@ class CausalDesign(ABC):
     @abstractmethod
     def decode_sizes(self, num_frames: int, is_start: bool) -> list[int]:
         """Latent frames of the pieces that the next ones of a clip are decoded in."""
+
+    def encoder_in(self, channels: int, width: int) -> CausalConv3d:
+        """The first layer of an encoder."""
+        return self.conv(channels, width)
+
+    def encoder_out(self, width: int, channels: int) -> CausalConv3d:
+        """The last layer of an encoder."""
+        return self.conv(width, channels)
 
     def enlarged(self, channels: int) -> int:
         """Channels after :meth:`enlarge`."""
@@ -253,7 +265,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         width = widths[0]
-        self.embed = design.conv(3 * design.patch_size**2, width)
+        self.embed = design.encoder_in(design.channels * design.patch_size**2, width)
         levels = []
         for next_width, in_time in zip(widths, [*halves_time, None], strict=True):
             ins = [width] + [next_width] * (depth - 1)
@@ -262,7 +274,8 @@ class Encoder(nn.Module):
             width = next_width
         self.levels = nn.ModuleList(levels)
         self.middle = nn.ModuleList(design.middle(width, None))
-        self.out = NormedConv(design.norm(width, None), design.conv(width, 2 * latent_channels))
+        last = design.encoder_out(width, 2 * latent_channels)
+        self.out = NormedConv(design.norm(width, None), last)
 
     def forward(self, video: Volume, state: StreamState) -> Volume:
         """Mean and log-variance of a piece, one behind the other."""
@@ -303,7 +316,7 @@ class Decoder(nn.Module):
             levels.append(design.up_level(blocks, width, next_width, in_time))
             width = next_width if in_time is None else design.enlarged(next_width)
         self.levels = nn.ModuleList(levels)
-        pixels = 3 * design.patch_size**2
+        pixels = design.channels * design.patch_size**2
         self.out = NormedConv(design.norm(width, latent_channels), design.conv(width, pixels))
 
     def forward(self, raw: Volume, state: StreamState) -> Volume:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vdm.autoencoder.causal_blocks import CausalDesign, Decoder, Encoder
 from vdm.autoencoder.latents import LatentNormalizer, LatentScale, check_video, draw
-from vdm.layers.conv import StreamState
+from vdm.layers.conv import StreamState, Volume
 from vdm.types import Latents, Video
 from vdm.utils.config import configurable
 from vdm.utils.time_grid import TimeGrid
@@ -46,7 +46,7 @@ class ChunkedVAE(nn.Module, ABC):
         """Latent frames of the pieces that the next ones of a clip are decoded in."""
 
     @abstractmethod
-    def encode_chunk(self, video: Video, state: StreamState) -> tuple[Latents, Latents]:
+    def encode_chunk(self, video: Volume, state: StreamState) -> tuple[Latents, Latents]:
         """Mean and log-variance of the raw latents of the next frames of a clip.
 
         Args:
@@ -55,7 +55,7 @@ class ChunkedVAE(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decode_chunk(self, raw: Latents, state: StreamState) -> Video:
+    def decode_chunk(self, raw: Latents, state: StreamState) -> Volume:
         """The frames of the next raw latents of a clip.
 
         Args:
@@ -204,7 +204,7 @@ class CausalVAE(ChunkedVAE):
             )
         self.design, self.scale, self.latent_channels = design, scale, latent_channels
         self.is_causal = design.is_causal
-        side = design.patch_size * 2 ** len(halves_time)
+        side = design.patch_size * (2 ** len(halves_time) if design.shrinks_space else 1)
         self.strides = (2 ** sum(halves_time), side, side)
         self.encoder = Encoder(design, latent_channels, widths, encoder_depth, halves_time)
         self.to_moments: nn.Module = nn.Identity()
@@ -223,13 +223,13 @@ class CausalVAE(ChunkedVAE):
         """Those of the design."""
         return self.design.decode_sizes(num_frames, is_start)
 
-    def encode_chunk(self, video: Video, state: StreamState) -> tuple[Latents, Latents]:
+    def encode_chunk(self, video: Volume, state: StreamState) -> tuple[Latents, Latents]:
         """Through the encoder, and the map behind it."""
         moments = self.to_moments(self.encoder(self.design.fold(video), state))
         mean, logvar = moments.chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
-    def decode_chunk(self, raw: Latents, state: StreamState) -> Video:
+    def decode_chunk(self, raw: Latents, state: StreamState) -> Volume:
         """Through the map before the decoder, and it."""
         return self.design.unfold(self.decoder(self.from_latents(raw), state))
 

@@ -25,16 +25,17 @@ class PieceGroupNorm(PieceNorm):
     Args:
         channels: Channels.
         num_groups: Groups of channels that share statistics.
+        eps: Added to the variance.
 
     Source:
         Wu & He 2018, "Group Normalization", arXiv:1803.08494, eq. 1 and 2.
     """
 
-    def __init__(self, channels: int, num_groups: int) -> None:
+    def __init__(self, channels: int, num_groups: int, eps: float = EPS) -> None:
         super().__init__()
         if channels % num_groups:
             raise ValueError(f"got num_groups={num_groups}, expected a divisor of {channels}")
-        self.num_groups = num_groups
+        self.num_groups, self.eps = num_groups, eps
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -44,7 +45,7 @@ class PieceGroupNorm(PieceNorm):
             each.repeat_interleave(x.shape[1] // self.num_groups, dim=1).to(x.dtype)
             for each in moments(x, self.num_groups)
         )
-        gain = self.weight * torch.rsqrt(variance + EPS)
+        gain = self.weight * torch.rsqrt(variance + self.eps)
         offset = self.bias - mean * gain
         return gain[:, :, None, None], offset[:, :, None, None]
 

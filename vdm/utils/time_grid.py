@@ -18,6 +18,9 @@ class TimeGrid:
         num_frames: Frames in the clip.
         fps: Frames per second.
         stride: Frames per latent frame, after the first.
+        piece: Frames that are encoded by themselves, where an autoencoder takes clips in pieces; in
+            each, the first latent frame stands for the frames that fill no group. None for whole
+            clips.
 
     Raises:
         ValueError: If there is no frame, or a rate or stride is not positive.
@@ -26,6 +29,7 @@ class TimeGrid:
     num_frames: int
     fps: float = 8.0
     stride: int = 1
+    piece: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -36,9 +40,11 @@ class TimeGrid:
             raise ValueError(f"got stride={self.stride}, expected at least 1")
 
     @classmethod
-    def from_seconds(cls, seconds: float, fps: float, stride: int = 1) -> TimeGrid:
+    def from_seconds(
+        cls, seconds: float, fps: float, stride: int = 1, piece: int | None = None
+    ) -> TimeGrid:
         """The grid that covers ``seconds``: the nearest whole number of frames, at least one."""
-        return cls(max(1, round(seconds * fps)), fps, stride)
+        return cls(max(1, round(seconds * fps)), fps, stride, piece)
 
     @property
     def seconds(self) -> float:
@@ -48,11 +54,17 @@ class TimeGrid:
     @property
     def num_latent_frames(self) -> int:
         """Latent frames, the first frame having one of its own."""
+        if self.piece is not None:
+            whole, rest = divmod(self.num_frames, self.piece)
+            return whole * -(-self.piece // self.stride) - (-rest // self.stride)
         return 1 + -(-(self.num_frames - 1) // self.stride)
 
     @property
     def padded_frames(self) -> int:
         """The nearest number of frames at or above ``num_frames`` that fills every latent frame."""
+        if self.piece is not None:
+            whole, rest = divmod(self.num_frames, self.piece)
+            return whole * self.piece + min(self.piece, -(-rest // self.stride) * self.stride)
         return 1 + (self.num_latent_frames - 1) * self.stride
 
     def every(self, step: int) -> TimeGrid:
