@@ -224,6 +224,23 @@ class Spatial(Factorization):
 
 
 @dataclass(frozen=True)
+class SpatialThenTemporal(Spatial):
+    """The tokens of a frame attend to each other, then in the same block those at a place.
+
+    As a rule by itself it is the first of the two; a block that is given it has an attention for
+    each, see :class:`vdm.models.two_way_block.TwoWayBlock`.
+
+    Source:
+        Zheng et al. 2024, "Open-Sora", arXiv:2412.20404, section 3, the released model of version
+        1.0.
+    """
+
+    is_causal = False
+    window = None  # type: ignore[assignment]
+    blind_axis = 0
+
+
+@dataclass(frozen=True)
 class FirstAndPrevious(Spatial):
     """The tokens of a frame attend to those of the first frame and of the one before.
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.layers.embeddings import sinusoid
 from vdm.layers.positions import (
     Axes,
     RotaryTable,
@@ -31,11 +32,21 @@ class Positions:
 
     reads_fps = False
     """Whether places depend on the frame rate."""
+    reads_size = False
+    """Whether places depend on how many pixels a clip has."""
+    turns_space = True
+    """Whether rotations tell the tokens of a frame apart."""
 
     def added(
         self, grid: Axes, dim: int, device: torch.device, block: int = 0
     ) -> Float[Tensor, "#t #h #w dim"] | None:
         """What is added to tokens of width ``dim`` ahead of a block; None for nothing."""
+        return None
+
+    def added_for(
+        self, size: Float[Tensor, "b 2"], grid: Axes, dim: int
+    ) -> Float[Tensor, "b 1 h w dim"] | None:
+        """The same ahead of the first block, where it depends on height and width in pixels."""
         return None
 
     def rotary(
@@ -108,8 +119,95 @@ class SpaceThenTime(Positions):
         if dim % 4:
             raise ValueError(f"got dim={dim}, expected a multiple of 4; nearest: {_near(dim, 4)}")
         if block == 0:
-            return _space(self, grid, dim, device)
-        return _time(grid, dim, device) if block == 1 and grid[0] > 1 else None
+            units = (self.scale * grid[1] / self.side, self.scale * grid[2] / self.side)
+            return _space(units, grid, dim, device)
+        return _time(1.0, grid, dim, device) if block == 1 and grid[0] > 1 else None
+
+
+@dataclass(frozen=True)
+class SpaceAndTime(Positions):
+    """Sines and cosines, added: of places ahead of the first block, of frames within it.
+
+    Args:
+        space_scale: What places are divided by, so that a coarser grid covers the same range.
+        time_scale: What frames are divided by.
+
+    Source:
+        Zheng et al. 2024, "Open-Sora", arXiv:2412.20404, the released model of version 1.0.
+    """
+
+    space_scale: float = 1.0
+    time_scale: float = 1.0
+
+    def added(
+        self, grid: Axes, dim: int, device: torch.device, block: int = 0
+    ) -> Float[Tensor, "#t #h #w dim"] | None:
+        """Of places, made once for each shape.
+
+        Raises:
+            ValueError: If the channels cannot be shared out.
+        """
+        if block:
+            return None
+        if dim % 4:
+            raise ValueError(f"got dim={dim}, expected a multiple of 4; nearest: {_near(dim, 4)}")
+        return _space((self.space_scale,) * 2, grid, dim, device)
+
+    def within(self, grid: Axes, dim: int, device: torch.device) -> Float[Tensor, "t 1 1 dim"]:
+        """Of frames: what the first block adds to what attends over time."""
+        return _time(self.time_scale, grid, dim, device)
+
+
+@dataclass(frozen=True)
+class SizedSpaceTurnedTime(Positions):
+    """Sines and cosines of places, added ahead of the first block; rotations for frames alone.
+
+    Places are those in a square frame of as many tokens, in units that grow with the picture.
+
+    Args:
+        side: Side of a square in pixels whose places are counted one by one.
+
+    Source:
+        Zheng et al. 2024, "Open-Sora", arXiv:2412.20404, the released model of version 1.2.
+    """
+
+    side: int = 512
+
+    reads_size = True
+    turns_space = False
+
+    def added_for(
+        self, size: Float[Tensor, "b 2"], grid: Axes, dim: int
+    ) -> Float[Tensor, "b 1 h w dim"]:
+        """Of places; on the device of the sizes, whose values are not looked at.
+
+        Raises:
+            ValueError: If the channels cannot be shared out.
+        """
+        if dim % 4:
+            raise ValueError(f"got dim={dim}, expected a multiple of 4; nearest: {_near(dim, 4)}")
+        _, h, w = grid
+        square, unit = round((h * w) ** 0.5), size.float().prod(1).sqrt() / self.side
+        high, wide = (
+            sinusoid(
+                torch.arange(count, device=size.device) * (square / count) / unit[:, None],
+                dim // 2,
+                cos_first=False,
+            )
+            for count in (h, w)
+        )
+        parts = (repeat(wide, "b w d -> b 1 h w d", h=h), repeat(high, "b h d -> b 1 h w d", w=w))
+        return torch.cat(parts, dim=-1)
+
+    def rotary(
+        self, grid: Axes, head_dim: int, device: torch.device, fps: Rates | None = None
+    ) -> RotaryTable:
+        """Of frames, ``(t, 1, 1, pairs)``.
+
+        Raises:
+            ValueError: If heads have an odd number of channels.
+        """
+        return _turned_frames(grid[0], head_dim, device)
 
 
 class Rotary(Positions, ABC):
@@ -306,10 +404,13 @@ def _added_sincos(rule: AddedSinCos, grid: Axes, dim: int, device: torch.device)
 
 
 @keep_tables(2)
-def _space(rule: SpaceThenTime, grid: Axes, dim: int, device: torch.device) -> Tensor:
+def _space(
+    units: tuple[float, float], grid: Axes, dim: int, device: torch.device
+) -> Float[Tensor, "1 h w dim"]:
+    """Of places, counted in units of height and of width."""
     h, w = (
-        torch.arange(size, dtype=torch.float64, device="cpu") * rule.side / size / rule.scale
-        for size in grid[1:]
+        torch.arange(size, dtype=torch.float64, device="cpu") / unit
+        for size, unit in zip(grid[1:], units, strict=True)
     )
     with torch.inference_mode(False), torch.no_grad():
         table = sincos_grid((w, h), (dim // 2, dim // 2))
@@ -317,10 +418,18 @@ def _space(rule: SpaceThenTime, grid: Axes, dim: int, device: torch.device) -> T
 
 
 @keep_tables(2)
-def _time(grid: Axes, dim: int, device: torch.device) -> Tensor:
-    frames = torch.arange(grid[0], dtype=torch.float64, device="cpu")
+def _time(unit: float, grid: Axes, dim: int, device: torch.device) -> Float[Tensor, "t 1 1 dim"]:
+    """Of frames, counted in a unit."""
+    frames = torch.arange(grid[0], dtype=torch.float64, device="cpu") / unit
     with torch.inference_mode(False), torch.no_grad():
         return rearrange(sincos(frames, dim), "t d -> t 1 1 d").to(device)
+
+
+@keep_tables(2)
+def _turned_frames(count: int, head_dim: int, device: torch.device) -> RotaryTable:
+    frames = torch.arange(count, dtype=torch.float64, device="cpu")
+    with torch.inference_mode(False), torch.no_grad():
+        return rotary_table([frames], [head_dim], device=device).rearrange("t p -> t 1 1 p")
 
 
 @keep_tables(8)

@@ -29,10 +29,11 @@ from vdm.layers.embeddings import (
     readable_fields,
     unpatchify,
 )
-from vdm.layers.factorization import Factorization, Joint, Spatial
+from vdm.layers.factorization import Factorization, Joint, Spatial, SpatialThenTemporal
 from vdm.layers.feedforward import MLP
 from vdm.layers.positions import RotaryTable, axial_rope, axial_sincos, default_axes_dims
 from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer, init_weights
+from vdm.models.two_way_block import TwoWayBlock
 from vdm.types import Conditioning, Latents
 from vdm.utils.config import configurable
 
@@ -100,6 +101,10 @@ class VideoDiT(nn.Module):
         Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748.
     """
 
+    null_text: Tensor | None
+    """States ``(n, text_dim)`` that were learned in place of a text which says nothing, for whoever
+    calls the network: they are handed in as any text's are. None if there are none."""
+
     def __init__(
         self,
         in_channels: int,
@@ -143,16 +148,24 @@ class VideoDiT(nn.Module):
         self.image_dim = None if picture is None else picture.width
         if picture is not None:
             self.image_embed = PictureEmbedding(picture.width, dim, picture.num_tokens)
+        length = block.cross.num_null
+        null = None if length is None or text_dim is None else torch.zeros(length, text_dim)
+        self.register_buffer("null_text", null)
         self.shared_modulation = nn.Linear(dim, 6 * dim) if block.modulation == "single" else None
 
         def reads_text(kind: Factorization) -> bool:
             return block.cross.in_temporal or isinstance(kind, Spatial)
 
         kinds = [factorization[index % len(factorization)] for index in range(depth)]
-        self.blocks = nn.ModuleList(
-            DiTBlock(dim, num_heads, kind, context_dim if reads_text(kind) else None, block)
-            for kind in kinds
-        )
+        self.blocks = nn.ModuleList()
+        for kind in kinds:
+            context = context_dim if reads_text(kind) else None
+            if isinstance(kind, SpatialThenTemporal):
+                is_first = not len(self.blocks)
+                made: DiTBlock = TwoWayBlock(dim, num_heads, kind, context, block, is_first)
+            else:
+                made = DiTBlock(dim, num_heads, kind, context, block)
+            self.blocks.append(made)
         self.num_heads = num_heads
         if block.positions is None:
             self.axes_dims = default_axes_dims(dim // num_heads)
@@ -180,7 +193,14 @@ class VideoDiT(nn.Module):
         )
         self.reads |= {"fps"} if reads_fps else set()
         self.needs |= {"fps"} if reads_fps else set()
+        if block.positions is not None and block.positions.reads_size:
+            self.reads, self.needs = self.reads | {"size"}, self.needs | {"size"}
         self._init_weights()
+
+    @property
+    def multiples(self) -> tuple[int, int, int]:
+        """Latents along (t, h, w) of which clips are to have a multiple."""
+        return self.patch_size
 
     def _init_weights(self) -> None:
         """As :func:`init_weights`, the shared projection closed as well."""
@@ -204,6 +224,21 @@ class VideoDiT(nn.Module):
         Raises:
             ValueError: If the conditioning has fields that the network does not read, or lacks ones
                 that it needs, or shapes do not fit.
+        """
+        return self.with_variance(x, c_noise, cond)[:, : self.in_channels]
+
+    def with_variance(
+        self, x: Latents, c_noise: Float[Tensor, " b *frames"], cond: Conditioning
+    ) -> Float[Tensor, "b c_out t h w"]:
+        """The prediction and, behind its channels, what a network says of the variance of a step.
+
+        Args:
+            x: Noisy latents.
+            c_noise: Noise level, as in :meth:`forward`.
+            cond: What else the network is told.
+
+        Source:
+            Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1.
         """
         inputs = self._prepare(x, c_noise, cond, frame_offset=0)
         tokens = inputs.tokens
@@ -265,7 +300,7 @@ class VideoDiT(nn.Module):
                 old,
             )
             kept.append(new)
-        pred = self._finish(tokens, inputs.level)
+        pred = self._finish(tokens, inputs.level)[:, : self.in_channels]
         return pred, DiTCache(tuple(kept), start + tokens.shape[1])
 
     def _prepare(
@@ -282,6 +317,9 @@ class VideoDiT(nn.Module):
         table: RotaryTable | None
         if self.options.positions is not None:
             tokens = self._placed(tokens, 0)
+            if cond.size is not None:
+                places = self.options.positions.added_for(cond.size, grid, self.dim)
+                tokens = tokens if places is None else tokens + places.to(tokens.dtype)
             head_dim = self.dim // self.num_heads
             table = self.options.positions.rotary(grid, head_dim, x.device, cond.fps)
         else:
@@ -310,10 +348,9 @@ class VideoDiT(nn.Module):
         places = None if rule is None else rule.added(grid, self.dim, tokens.device, block)
         return tokens if places is None else tokens + places.to(tokens.dtype)
 
-    def _finish(self, tokens: Tensor, level: Tensor) -> Latents:
-        """The prediction, without what else the last layer says."""
-        out = unpatchify(self.final(tokens, level), self.patch_size)
-        return out[:, : self.in_channels] if self.options.predicts_variance else out
+    def _finish(self, tokens: Tensor, level: Tensor) -> Float[Tensor, "b c_out t h w"]:
+        """The prediction, and what else the last layer says."""
+        return unpatchify(self.final(tokens, level), self.patch_size)
 
     def _level(
         self, c_noise: Tensor, cond: Conditioning, num_frames: int

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vdm.layers.attention import Attention, DecoupledAttention, KVCache, QKNorm
 from vdm.layers.attention_backends import Backend
 from vdm.layers.embeddings import NoiseLevelEmbedding
-from vdm.layers.factorization import Factorization
+from vdm.layers.factorization import Factorization, Spatial
 from vdm.layers.feedforward import FeedForwardKind, make_feedforward
 from vdm.layers.norms import AdaLNLinear, AdaLNTable, NormKind, make_norm, modulate
 from vdm.layers.position_rules import Positions
@@ -48,12 +48,17 @@ class CrossOptions:
         projects_text: Whether the text's states are first brought to the width of the tokens, once
             for all blocks.
         picture: How pictures are told beside the text; None without.
+        qk_norm: Whether queries and keys are normalised there as in self-attention.
+        num_null: Tokens of a text of the network's own that stands for none, see
+            :attr:`vdm.models.dit.VideoDiT.null_text`; None for a network without.
     """
 
     norm: bool = True
     in_temporal: bool = True
     projects_text: bool = False
     picture: PictureOptions | None = None
+    qk_norm: bool = True
+    num_null: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class BlockOptions:
         cross: How text is attended to.
         positions: How tokens know their places, instead of all that.
         predicts_variance: Whether the last layer has as many outputs again, of a learned variance,
-            which are not read.
+            which :meth:`vdm.models.dit.VideoDiT.with_variance` alone gives.
         final_norm: Kind of the normalisation in the last layer, if it is another.
     """
 
@@ -172,6 +177,8 @@ class DiTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.factorization = factorization
+        rule = options.positions
+        self.is_turned = not isinstance(factorization, Spatial) or rule is None or rule.turns_space
         self.modulation = make_modulation(options.modulation, dim, 6)
         common = {
             "qkv_bias": options.qkv_bias,
@@ -183,6 +190,8 @@ class DiTBlock(nn.Module):
         self.cross_attention: Attention | None = None
         if text_dim is not None:
             self.norm_cross = make_norm(options.norm, dim) if options.cross.norm else nn.Identity()
+            if not options.cross.qk_norm:
+                common["qk_norm"] = None
             kind = Attention if options.cross.picture is None else DecoupledAttention
             self.cross_attention = kind(dim, num_heads, text_dim, **common)  # type: ignore[arg-type]
         self.norm2 = make_norm(options.norm, dim, affine=False)
@@ -213,9 +222,17 @@ class DiTBlock(nn.Module):
             text_mask: True where they are valid.
             image: Tokens of pictures.
         """
+        x, rest = self.attend(x, level, table)
+        return self._finish(x, rest, text, text_mask, image)
+
+    def attend(
+        self, x: VideoTokens, level: Float[Tensor, "b frames c"], table: RotaryTable | None
+    ) -> tuple[VideoTokens, list[Tensor]]:
+        """Self-attention, and the modulation that is left for what follows."""
         shift, scale, gate, *rest = self.modulation(level)
-        mixed = self.factorization(modulate(self.norm1(x), shift, scale), self.attention, table)
-        return self._finish(torch.addcmul(x, gate, mixed), rest, text, text_mask, image)
+        tokens = modulate(self.norm1(x), shift, scale)
+        mixed = self.factorization(tokens, self.attention, table if self.is_turned else None)
+        return torch.addcmul(x, gate, mixed), rest
 
     def step(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vdm.layers.attention import QKNorm
-from vdm.layers.factorization import Spatial, Temporal
+from vdm.layers.factorization import Spatial, SpatialThenTemporal, Temporal
 from vdm.layers.position_rules import (
     AddedSinCos,
     CausalSecondsRotary,
@@ -17,11 +17,14 @@ from vdm.layers.position_rules import (
     FittedRotary,
     Positions,
     SecondsRotary,
+    SizedSpaceTurnedTime,
+    SpaceAndTime,
     SpaceThenTime,
     ThirdsRotary,
 )
 from vdm.models.dit import VideoDiT
 from vdm.models.dit_blocks import BlockOptions, CrossOptions, PictureOptions
+from vdm.models.filled_dit import FilledVideoDiT
 from vdm.models.joint_dit import JointDiT
 
 LTXKind = Literal["0.9.0", "0.9.5"]
@@ -143,6 +146,120 @@ def latte(size: LatteSize = LatteSize()) -> VideoDiT:
             cross=CrossOptions(norm=False, in_temporal=False, projects_text=True),
             # A scale for frames beyond 512 pixels, as in its image model.
             positions=SpaceThenTime(size.sample // size.patch, max(size.sample // 64, 1)),
+            predicts_variance=True,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class STDiTSize:
+    """What differs between the published networks of Open-Sora 1.0, and tiny ones.
+
+    Args:
+        num_heads: Attention heads.
+        head_dim: Their width.
+        depth: Blocks.
+        in_channels: Channels of the latents.
+        text_dim: Width of the text's states.
+        num_text: Tokens of a text.
+        space_scale: What places are divided by.
+        time_scale: What frames are divided by.
+        patch: Latents per token along h and w.
+    """
+
+    num_heads: int = 16
+    head_dim: int = 72
+    depth: int = 28
+    in_channels: int = 4
+    text_dim: int = 4096
+    num_text: int = 120
+    space_scale: float = 1.0
+    time_scale: float = 1.0
+    patch: int = 2
+
+
+def stdit(size: STDiTSize = STDiTSize()) -> VideoDiT:
+    """A network of the kind of Open-Sora 1.0, STDiT.
+
+    Args:
+        size: How large.
+
+    Source:
+        Zheng et al. 2024, "Open-Sora", arXiv:2412.20404; hpcai-tech/Open-Sora.
+    """
+    return VideoDiT(
+        size.in_channels,
+        size.num_heads * size.head_dim,
+        size.depth,
+        size.num_heads,
+        (1, size.patch, size.patch),
+        [SpatialThenTemporal()],
+        size.text_dim,
+        frame_conditioning=False,
+        block=BlockOptions(
+            qk_norm=None,
+            cross=CrossOptions(norm=False, projects_text=True, num_null=size.num_text),
+            positions=SpaceAndTime(size.space_scale, size.time_scale),
+            predicts_variance=True,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class STDiT3Size:
+    """What differs between the published networks of Open-Sora 1.2, and tiny ones.
+
+    Args:
+        num_heads: Attention heads.
+        head_dim: Their width.
+        depth: Pairs of blocks: one over places, one over frames.
+        in_channels: Channels of the latents.
+        text_dim: Width of the text's states.
+        num_text: Tokens of a text.
+        side: Side in pixels of a square whose places are counted one by one.
+        patch: Latents per token along h and w.
+    """
+
+    num_heads: int = 16
+    head_dim: int = 72
+    depth: int = 28
+    in_channels: int = 4
+    text_dim: int = 4096
+    num_text: int = 300
+    side: int = 512
+    patch: int = 2
+
+
+STDIT3_3B = STDiT3Size(num_heads=26)
+
+
+def stdit3(size: STDiT3Size = STDiT3Size()) -> FilledVideoDiT:
+    """A network of the kind of Open-Sora 1.2, STDiT3.
+
+    Frames without noise are shown to it by their noise level.
+
+    Args:
+        size: How large.
+
+    Source:
+        Zheng et al. 2024, "Open-Sora", arXiv:2412.20404; hpcai-tech/OpenSora-STDiT-v3.
+    """
+    return FilledVideoDiT(
+        size.in_channels,
+        size.num_heads * size.head_dim,
+        2 * size.depth,
+        size.num_heads,
+        (1, size.patch, size.patch),
+        [Spatial(), Temporal()],
+        size.text_dim,
+        scalars=["fps"],
+        frame_conditioning=False,
+        block=BlockOptions(
+            qk_norm=QKNorm("rms"),
+            cross=CrossOptions(
+                norm=False, projects_text=True, qk_norm=False, num_null=size.num_text
+            ),
+            positions=SizedSpaceTurnedTime(size.side),
             predicts_variance=True,
         ),
     )
