@@ -8,6 +8,7 @@ from vdm.diffusion.schedules import EDM, Cosine, LinearPath, VPLinear
 from vdm.diffusion.targets import (
     X0,
     Eps,
+    ReversedVelocity,
     V,
     Velocity,
     eps_from_v,
@@ -161,3 +162,14 @@ def test_v_keeps_its_definition_where_variance_is_not_preserved():
     t = torch.tensor([0.2, 0.5, 0.7], dtype=torch.float64)
     sigma = expand_as(EDM().sigma(t), x0)
     torch.testing.assert_close(V()(EDM(), x0, eps, t), eps - sigma * x0)
+
+
+def test_reversed_velocity_is_minus_the_velocity():
+    x0, eps = latents()
+    t = torch.tensor([0.2, 0.5, 0.7], dtype=torch.float64)
+    xt, pred = VPLinear().add_noise(x0, eps, t), ReversedVelocity()(VPLinear(), x0, eps, t)
+    assert torch.equal(pred, -Velocity()(VPLinear(), x0, eps, t))
+    torch.testing.assert_close(ReversedVelocity().to_x0(VPLinear(), xt, pred, t), x0)
+    torch.testing.assert_close(ReversedVelocity().to_eps(VPLinear(), xt, pred, t), eps)
+    torch.testing.assert_close(ReversedVelocity().from_x0(VPLinear(), xt, x0, t), pred)
+    torch.testing.assert_close(ReversedVelocity()(LinearPath(), x0, eps, t), x0 - eps)

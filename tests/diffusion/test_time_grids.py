@@ -61,6 +61,16 @@ def test_long_clips_are_shifted_further():
         time_grids.fitted(1, 2560, terminal=0.1)
 
 
+def test_larger_clips_see_more_noise():
+    # By hand: sqrt(15 * 240 * 424) / 512 = 2.4130 and 2.4130 * 29 / (30 + 1.4130 * 29).
+    grid = time_grids.shifted_by_size(30, (15, 240, 424))
+    assert float(grid[1]) == pytest.approx(0.985911, abs=2e-6)
+    same = time_grids.shifted_by_size(4, (1, 512, 512))
+    assert same.tolist() == time_grids.uniform(4).tolist()
+    halved = time_grids.shifted_by_size(4, (1, 256, 512), base_size=256 * 512)
+    assert halved.tolist() == same.tolist()
+
+
 def test_karras_noise_levels_are_those_of_svd():
     schedule = EDM(700.0)
     sigma = schedule.edm_sigma(time_grids.karras(25, schedule, 0.002, 700.0))

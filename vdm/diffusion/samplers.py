@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.diffusion.denoiser import consistency_boundary
+from vdm.diffusion.learned_range import learned_range as learned_range
 from vdm.diffusion.pndm import pndm as pndm
 from vdm.diffusion.schedules import NoiseSchedule
 from vdm.diffusion.shifted_schedules import Faded
@@ -36,6 +37,9 @@ from vdm.diffusion.time_grids import constant_stride
 from vdm.diffusion.unipc import Evaluation, correct, predict
 from vdm.diffusion.walk import Callback, Grid, Noise, Walk, eps_of, fresh_share, need_noise
 from vdm.types import Denoise
+
+RANGED = (learned_range,)
+"""Samplers whose denoiser says something of the variance, too."""
 
 
 def euler(

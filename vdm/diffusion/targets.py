@@ -229,3 +229,21 @@ class Velocity(Target):
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         wronskian = alpha * schedule.sigma_dot(t) - sigma * schedule.alpha_dot(t)
         return sigma / wronskian, alpha / wronskian
+
+
+@dataclass(frozen=True)
+class ReversedVelocity(Velocity):
+    """Minus the velocity: from noise to data, on the linear path ``x0 - eps``.
+
+    Source:
+        Liu et al. 2022, arXiv:2209.03003, eq. 1, whose time runs from noise to data.
+    """
+
+    def __call__(self, schedule: NoiseSchedule, x0: Sample, eps: Sample, t: Time) -> Sample:
+        return -super().__call__(schedule, x0, eps, t)
+
+    def to_x0(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
+        return super().to_x0(schedule, xt, -pred, t)
+
+    def to_eps(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
+        return super().to_eps(schedule, xt, -pred, t)

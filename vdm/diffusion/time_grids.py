@@ -6,16 +6,16 @@ numbers. Entry ``k`` of a DDPM table stands at ``t = (k + 1) / num_timesteps``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
-from math import exp
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vdm.diffusion.schedules import NoiseSchedule
-from vdm.diffusion.shifted_schedules import shift_time
+from vdm.diffusion.shifted_schedules import shift_for, shift_time
 
 Grid = Float[Tensor, " points"]
 
@@ -81,7 +81,7 @@ def fitted(
         HaCohen et al. 2024, "LTX-Video", arXiv:2501.00103, its released sampler.
     """
     slope = (max_shift - base_shift) / (max_latents - base_latents)
-    times = shifted(num_steps, exp(base_shift + slope * (num_latents - base_latents)))
+    times = shifted(num_steps, math.exp(base_shift + slope * (num_latents - base_latents)))
     if terminal is not None:
         if not 0 < terminal < 1 or num_steps < 2:
             raise ValueError(
@@ -90,6 +90,23 @@ def fitted(
             )
         times[:-1] = 1 - (1 - times[:-1]) * (1 - terminal) / (1 - times[-2])
     return times
+
+
+def shifted_by_size(
+    num_steps: int, clip: tuple[int, int, int], base_size: float = 512 * 512
+) -> Grid:
+    """Equal steps, moved towards noise by the square root of how large a clip is.
+
+    Args:
+        num_steps: Steps.
+        clip: Latent frames, height and width in pixels.
+        base_size: Of the clips whose steps stay equal, the product of these.
+
+    Source:
+        Zheng et al. 2024, "Open-Sora", arXiv:2412.20404, the released sampler of version 1.2; the
+        shift is that of Esser et al. 2024, arXiv:2403.03206, eq. 23.
+    """
+    return shifted(num_steps, shift_for(math.prod(clip), base_size))
 
 
 def flow_entries(num_steps: int, shift: float = 1.0, num_timesteps: int = 1000) -> Grid:

@@ -21,7 +21,6 @@ from vdm.conditioning.picture import FramesOnGrey, PictureRule
 from vdm.conditioning.sparse import SparseFrames
 from vdm.conditioning.text import TextStates, read_by
 from vdm.diffusion import samplers, time_grids
-from vdm.diffusion.denoiser import Denoiser
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.given import (
@@ -32,7 +31,7 @@ from vdm.pipelines.given import (
     put_back,
     show_given,
 )
-from vdm.pipelines.guide import read_guide
+from vdm.pipelines.guide import denoiser_of, read_guide, unsaid
 from vdm.pipelines.pictures import (
     count_pictures,
     drawn_frame,
@@ -44,6 +43,7 @@ from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import (
     Geometry,
     check_steps,
+    geometry_of,
     named,
     time_grid_for,
 )
@@ -140,9 +140,7 @@ class Generator:
     @property
     def geometry(self) -> Geometry:
         """Which sizes the model can make."""
-        strides = getattr(self.autoencoder, "strides", (1, 1, 1))
-        patch_size = getattr(self.network, "patch_size", (1, 1, 1))
-        return Geometry(strides, patch_size, self.parts.defaults.pads_frames)
+        return geometry_of(self.parts)
 
     @torch.no_grad()
     def __call__(
@@ -224,7 +222,8 @@ class Generator:
         start = None if strength is None else read_start(video, num_frames, height, width)
         if start is not None and seconds is None:
             num_frames = start.shape[2]
-        grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
+        stride, piece = geometry.strides[0], geometry.piece
+        grid = time_grid_for(defaults, stride, num_frames, seconds, fps, piece)
         (geometry if start is None else replace(geometry, pads_frames=False)).check_frames(grid)
         guide = read_guide(self.parts, guidance_scale, guidance_scale_2, dynamic_guidance)
         sampler = defaults.sampler if sampler is None else sampler
@@ -269,7 +268,7 @@ class Generator:
         if not moves_picture and not is_steered:
             told = self._told(raw, exact, grid, seeds, (height, width))
         eps = None if noise is None else inputs.check_noise(noise, shape, batch)
-        times = self._times(steps, prod(shape[1:]))[first:]
+        times = self._times(steps, shape[1:])[first:]
         shown = hidden = told
         if moves_picture and not is_alike:
             shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw, stream)
@@ -292,14 +291,13 @@ class Generator:
             negative = self._conditioning(unwanted, rest, hidden, batch)
             if getattr(self.text_encoder, "masks_alike", False):
                 negative = negative.replace(text_mask=positive.text_mask)
-            is_unsaid = negative_prompt is None and not unwanted
-            if is_unsaid and getattr(self.text_encoder, "is_silent", False):
-                negative = negative.without_words()
+            if negative_prompt is None and not unwanted:
+                negative = unsaid(self, negative)
         # Samplers whose stride depends on the whole grid are told of it.
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
         tell: dict[str, Any] = {"noise": stream, **whole}
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
-            guided = guide.denoise(self._denoiser(), positive, negative, times)
+            guided = guide.denoise(denoiser_of(self, sample), positive, negative, times)
             denoise = keep_given(guided, exact, self.parts.given)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
         latents = put_back(latents, exact, self.parts.given)[:, :, -grid.num_latent_frames :]
@@ -346,16 +344,16 @@ class Generator:
         """The network in its own precision, everything around it in float32."""
         return self.network(x.to(self.dtype), c_noise, cond).float()
 
+    def _call_with_variance(self, x: Tensor, c_noise: Tensor, cond: Conditioning) -> Tensor:
+        """The same of a network that says something of the variance."""
+        return self.network.with_variance(x.to(self.dtype), c_noise, cond).float()
+
     def _draw(self, stream: SampleNoise, shape: tuple[int, int, int, int]) -> Tensor:
         """Noise for every sample, drawn in the published order."""
         c, t, h, w = shape
         if self.parts.defaults.frames_first:
             return stream.draw((t, c, h, w)).transpose(1, 2)
         return stream.draw(shape)
-
-    def _denoiser(self) -> Denoiser:
-        """The network with what it predicts, on which schedule, in which scales."""
-        return Denoiser(self._call_network, self.schedule, self.target, self.parts.preconditioning)
 
     def _told(
         self,
@@ -455,11 +453,16 @@ class Generator:
         channels = self.network.in_channels
         return channels, self.geometry.num_latent_frames(grid), height // sh, width // sw
 
-    def _times(self, steps: int, num_latents: int) -> Tensor:
-        """The published time grid with this many steps, for a clip of so many latents."""
-        defaults = self.parts.defaults
+    def _times(self, steps: int, latents: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
+        """The published time grid with this many steps, for latents of some frames and size."""
+        defaults, (t, h, w) = self.parts.defaults, latents
         make = named(time_grids, defaults.time_grid, "time grid")
-        known = {"schedule": self.schedule, "num_latents": num_latents}
+        _, sh, sw = self.geometry.strides
+        known = {
+            "schedule": self.schedule,
+            "num_latents": prod(latents),
+            "clip": (t, h * sh, w * sw),
+        }
         told = {name: known[name] for name in inspect.signature(make).parameters if name in known}
         return make(steps, **told, **defaults.time_grid_args)
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from vdm.diffusion import guidance
+from vdm.diffusion import guidance, samplers
 from vdm.diffusion.denoiser import Denoiser
+from vdm.diffusion.learned_range import RangedDenoiser
 from vdm.pipelines.request import Scale, check_scale
 from vdm.pretrained.parts import Parts
 from vdm.types import Conditioning, Denoise
+
+if TYPE_CHECKING:
+    from vdm.pipelines.generate import Generator
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,14 @@ class Guide:
         low_scale: Another for the network that predicts at little noise, where there are two.
         boundary: Where that one begins, in the units of ``c_noise``.
         is_dynamic: Whether the scale varies over the steps.
+        num_channels: How many channels are led away, from the first; None for all.
     """
 
     scale: Scale
     low_scale: float | None = None
     boundary: float = 0.0
     is_dynamic: bool = False
+    num_channels: int | None = None
 
     @property
     def is_on(self) -> bool:
@@ -41,9 +48,14 @@ class Guide:
         second = {} if self.low_scale is None else {"guidance_scale_2": self.low_scale}
         return {"guidance_scale": self.scale, **second, "dynamic_guidance": self.is_dynamic}
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one number, whatever frame, step and network."""
+        return not (isinstance(self.scale, tuple) or self.is_dynamic or self.low_scale is not None)
+
     def denoise(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoiser | RangedDenoiser,
         positive: Conditioning,
         negative: Conditioning | None,
         times: Tensor,
@@ -55,11 +67,17 @@ class Guide:
             positive: What is wanted.
             negative: What is not; None without guidance.
             times: The grid of sampling times.
+
+        Raises:
+            ValueError: If the scale varies where some channels alone are led away.
         """
         wanted = denoiser.bind(positive)
         if negative is None:
             return wanted
         unwanted = denoiser.bind(negative)
+        is_ranged = isinstance(denoiser, RangedDenoiser)
+        if is_ranged or self.num_channels is not None:
+            return self._by_channel(wanted, unwanted, is_ranged)
         if isinstance(self.scale, tuple):
             return guidance.frame_ramp(wanted, unwanted, *self.scale)
         if self.is_dynamic:
@@ -71,6 +89,44 @@ class Guide:
             return denoiser.preconditioning.c_noise(denoiser.schedule, t) >= self.boundary
 
         return guidance.two_scales(wanted, unwanted, self.scale, self.low_scale, is_high)
+
+    def _by_channel(self, wanted: Denoise, unwanted: Denoise, is_ranged: bool) -> Denoise:
+        """A scale for the channels that are led away, none for what is said of the variance."""
+        if not self.is_plain:
+            raise ValueError(
+                "got guidance that varies for a model of which some channels alone are guided, "
+                "expected one number"
+            )
+
+        def guided(xt: Tensor, t: Tensor) -> Tensor:
+            channels = xt.shape[1]
+            scales = torch.ones(channels * (2 if is_ranged else 1), 1, 1, 1, device=xt.device)
+            scales[: self.num_channels or channels] = self.scale
+            return guidance.classifier_free(wanted, unwanted, scales)(xt, t)
+
+        return guided
+
+
+def denoiser_of(generator: Generator, sample: Any) -> Denoiser | RangedDenoiser:
+    """The network with what it predicts, on which schedule, in which scales.
+
+    Args:
+        generator: The model.
+        sample: The sampler; some take a denoiser that says something of the variance as well.
+
+    Raises:
+        ValueError: If the network says nothing of the variance that the sampler asks for.
+    """
+    parts, network = generator.parts, generator.network
+    rules = (parts.schedule, parts.target, parts.preconditioning)
+    if sample not in samplers.RANGED:
+        return Denoiser(generator._call_network, *rules)
+    if not getattr(getattr(network, "options", None), "predicts_variance", False):
+        raise ValueError(
+            f"got sampler {sample.__name__!r} for {parts.name}, whose network says nothing of "
+            "the variance; expected e.g. 'ancestral'"
+        )
+    return RangedDenoiser(generator._call_with_variance, *rules)
 
 
 def read_guide(
@@ -105,4 +161,21 @@ def read_guide(
     if low_scale is not None and (dynamic or isinstance(found, tuple)):
         kind = "dynamic_guidance" if dynamic else f"the ramp {found}"
         raise ValueError(f"got guidance_scale_2={low_scale:g} and {kind}, expected one of them")
-    return Guide(found, low_scale, boundary or 0.0, dynamic)
+    return Guide(found, low_scale, boundary or 0.0, dynamic, defaults.guided_channels)
+
+
+def unsaid(generator: Generator, negative: Conditioning) -> Conditioning:
+    """What guidance leads away from, where nothing is said, as the model was trained to hear it.
+
+    Raises:
+        ValueError: If texts are longer than the one that the network has for none.
+    """
+    if getattr(generator.text_encoder, "is_silent", False):
+        return negative.without_words()
+    null: Tensor | None = getattr(generator.network, "null_text", None)
+    if null is None or negative.text is None:
+        return negative
+    b, n = negative.text.shape[:2]
+    if n > len(null):
+        raise ValueError(f"got texts of {n} tokens, expected at most {len(null)}")
+    return negative.replace(text=null[:n].to(negative.text).expand(b, -1, -1))

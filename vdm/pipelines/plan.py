@@ -25,7 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from vdm.conditioning.picture import FramesOnGrey, Picture
 from vdm.diffusion import samplers
 from vdm.layers.positions import forget_tables
-from vdm.pipelines.request import Geometry, check_scale, check_steps, named, time_grid_for
+from vdm.pipelines.request import check_scale, check_steps, geometry_of, named, time_grid_for
 from vdm.pretrained.layout import FORMAT
 from vdm.pretrained.loading import Reading
 from vdm.pretrained.parts import Parts, parts_from
@@ -134,11 +134,11 @@ def plan(
         raise ValueError(f"model {parts.name!r} has no network, expected one to plan for")
     defaults = parts.defaults
     strides = getattr(parts.autoencoder, "strides", (1, 1, 1))
-    geometry = Geometry(strides, getattr(parts.network, "patch_size", (1, 1, 1)))
+    geometry = geometry_of(parts)
     height = defaults.height if height is None else height
     width = defaults.width if width is None else width
     geometry.check_pixels(height=height, width=width)
-    grid = time_grid_for(defaults, strides[0], num_frames, None, None)
+    grid = time_grid_for(defaults, strides[0], num_frames, None, None, geometry.piece)
     geometry.check_frames(grid)
     steps = check_steps(defaults.steps if steps is None else steps)
     scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)

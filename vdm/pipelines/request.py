@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from vdm.pretrained.parts import Defaults
+from vdm.pretrained.parts import Defaults, Parts
 from vdm.utils.time_grid import TimeGrid
 
 Scale = float | tuple[float, float]
@@ -24,11 +24,13 @@ class Geometry:
         patch_size: Latents per token along (t, h, w).
         pads_frames: Whether latent frames that do not fill whole tokens get more in front of them,
             which are made with the others and then left out.
+        piece: Frames that the autoencoder encodes by themselves; None for whole clips.
     """
 
     strides: tuple[int, int, int]
     patch_size: tuple[int, int, int]
     pads_frames: bool = False
+    piece: int | None = None
 
     def num_latent_frames(self, grid: TimeGrid) -> int:
         """Latent frames that are made for a clip, those in front of it included."""
@@ -68,12 +70,25 @@ class Geometry:
             )
 
 
+def geometry_of(parts: Parts) -> Geometry:
+    """The sizes that a model can make."""
+    network, autoencoder = parts.network, parts.autoencoder
+    patch_size = getattr(network, "multiples", getattr(network, "patch_size", (1, 1, 1)))
+    return Geometry(
+        getattr(autoencoder, "strides", (1, 1, 1)),
+        patch_size,
+        parts.defaults.pads_frames,
+        getattr(autoencoder, "frames_per_piece", None),
+    )
+
+
 def time_grid_for(
     defaults: Defaults,
     stride: int,
     num_frames: int | None,
     seconds: float | None,
     fps: float | None,
+    piece: int | None = None,
 ) -> TimeGrid:
     """The clip's time axis from any two of frames, seconds and frame rate.
 
@@ -87,14 +102,14 @@ def time_grid_for(
                 f"got num_frames={num_frames}, seconds={seconds:g} and fps={fps:g}; "
                 f"expected two of them, e.g. fps={implied:g}"
             )
-        return TimeGrid(num_frames, implied, stride)
+        return TimeGrid(num_frames, implied, stride, piece)
     fps = defaults.fps if fps is None else fps
     if seconds is not None:
         if not seconds > 0:
             raise ValueError(f"got seconds={seconds:g}, expected more than 0")
         TimeGrid(1, fps, stride)
-        return TimeGrid.from_seconds(seconds, fps, stride)
-    return TimeGrid(defaults.num_frames if num_frames is None else num_frames, fps, stride)
+        return TimeGrid.from_seconds(seconds, fps, stride, piece)
+    return TimeGrid(defaults.num_frames if num_frames is None else num_frames, fps, stride, piece)
 
 
 def check_steps(steps: int) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import torch
@@ -233,7 +232,7 @@ def stream(
         generator.target,
         generator.parts.preconditioning,
         sample,
-        generator._times(steps, prod((grid.num_latent_frames, *size))),
+        generator._times(steps, (grid.num_latent_frames, *size)),
         positive,
         negative,
         scale,

@@ -44,6 +44,8 @@ class Defaults:
         pads_frames: Whether latent frames that do not fill whole tokens get more in front of them.
         decode_noise: Share of noise in the raw latents that are decoded, where the autoencoder is
             made to take it out again.
+        guided_channels: Of how many channels of the latents guidance leads away, counted from the
+            first: the others stay as they are with what is wanted. None for all.
         told_fps: The frame rate that the network is told of clips with ``fps``, where they are to
             be played at another than it was trained with; None for the same.
     """
@@ -65,6 +67,7 @@ class Defaults:
     pads_frames: bool = False
     decode_noise: float = 0.0
     told_fps: float | None = None
+    guided_channels: int | None = None
 
     def rate_told(self, fps: float) -> float:
         """The frame rate that the network is told of a clip with this one."""
