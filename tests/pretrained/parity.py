@@ -11,13 +11,22 @@ from tests.models.unet3d_oracles import relative_error
 from tests.pretrained import (
     parity_dit,
     parity_lavie,
+    parity_opensora,
     parity_unet,
     parity_vae,
     parity_videocrafter,
     parity_wan,
 )
 
-FAMILIES = (parity_unet, parity_videocrafter, parity_lavie, parity_dit, parity_wan, parity_vae)
+FAMILIES = (
+    parity_unet,
+    parity_videocrafter,
+    parity_lavie,
+    parity_opensora,
+    parity_dit,
+    parity_wan,
+    parity_vae,
+)
 SYSTEMS = {system: family for family in FAMILIES for system in family.SYSTEMS}
 
 

@@ -37,6 +37,8 @@ from vdm.pretrained.loading import Reading, read_pickled
 from vdm.pretrained.original_causal_vae import is_causal_vae, load_original_vae
 from vdm.pretrained.original_ltx import is_ltx, read_ltx_network, read_ltx_vae
 from vdm.pretrained.original_network import build_network, network_in, without_prefix
+from vdm.pretrained.original_opensora_vae import is_opensora_vae, load_opensora_vae
+from vdm.pretrained.original_stdit import is_stdit, is_stdit3, load_stdit, load_stdit3
 from vdm.pretrained.original_wan import CLASS, is_original_wan, load_original_wan
 from vdm.pretrained.parts import MODULES, RULES, Parts
 from vdm.pretrained.sources import locate, read
@@ -63,7 +65,11 @@ def load_network(
         config = read_config(path)
         if config.get("_class_name") == CLASS:
             return load_original_wan(open_weights(path, variant), path, how=how)
+        if is_stdit3(config):
+            return load_stdit3(path, how)
         return (load_dit if is_dit(config) else load_unet)(path, how=how)
+    if path.suffix == ".pth" and is_stdit(open_state(path)):
+        return load_stdit(path, how)[0]
     if path.suffix in (".pt", ".pth", ".bin"):
         return _original(open_state(path), path, how)
     if path.suffix == ".safetensors" and path.is_file():
@@ -105,7 +111,8 @@ def load_autoencoder(
     """
     path, how = locate(folder), Reading(variant, parse_dtype(dtype))
     if (path / CONFIG).is_file():
-        return load_vae(path, how)
+        is_two_stage = is_opensora_vae(read_config(path))
+        return load_opensora_vae(path, how) if is_two_stage else load_vae(path, how)
     if path.suffix == ".safetensors" and path.is_file():
         files = TensorFiles([path])
         if is_ltx(files):

@@ -7,6 +7,7 @@ or torch's own format, of which nothing is run.
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def _open(folder: Path, variant: str | None) -> Mapping[str, Tensor] | None:
     for stem in STEMS:
         if (path := folder / f"{stem}{dot}.bin").is_file():
             return read_state(path)
+        if (path := folder / f"{stem}.bin.index{dot}.json").is_file():
+            return _open_shards(path)
     return None
 
 
@@ -95,8 +98,12 @@ def _open_shards(index: Path) -> Mapping[str, Tensor]:
         raise ValueError(f"{index}: has no weight_map")
     if odd := [name for name in places.values() if not isinstance(name, str)]:
         raise ValueError(f"{index}: got {odd[0]!r} in weight_map, expected names of files")
-    names = sorted({Path(name).name for name in places.values()})
-    found = TensorFiles([index.parent / name for name in names])
+    paths = sorted({index.parent / Path(name).name for name in places.values()})
+    found: Mapping[str, Tensor]
+    if paths[0].suffix == ".bin":
+        found = ChainMap(*(read_state(path) for path in paths))
+    else:
+        found = TensorFiles(paths)
     if odd := sorted(set(found) ^ set(places)):
         raise ValueError(f"{index}: {odd[0]} is in the index or in a shard, but not in both")
     return found

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vdm.pretrained.checkpoints import Weights, read_final, read_lightning
 from vdm.pretrained.diffusers_control import Control
-from vdm.pretrained.diffusers_files import tensors_in
+from vdm.pretrained.diffusers_files import CONFIG, read_config, tensors_in
 from vdm.pretrained.diffusers_pipeline import INDEX, is_pipeline, read_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.layout import BUNDLED, CARD, read_folder
@@ -19,6 +19,8 @@ from vdm.pretrained.lora import Lora
 from vdm.pretrained.original_lavie import read_lavie
 from vdm.pretrained.original_ltx import is_ltx, read_ltx
 from vdm.pretrained.original_modelscope import FILES, is_modelscope, read_modelscope
+from vdm.pretrained.original_opensora import HUB, read_opensora_1, read_opensora_2
+from vdm.pretrained.original_stdit import is_stdit3
 from vdm.pretrained.original_svd import is_svd, read_svd
 from vdm.pretrained.original_videocrafter import is_videocrafter, read_videocrafter
 from vdm.pretrained.parts import Parts
@@ -87,6 +89,11 @@ def read(
         if is_fetched:  # into a folder that is called by a hash
             parts.name = Path(source).name
         return parts
+    if is_fetched and _is_opensora(path):
+        more = () if how.is_plan else ("*.bin",)
+        parts = read_opensora_2(path, how, lambda name: fetch(HUB[name], how, more))
+        parts.name = Path(source).name
+        return parts
     _refuse_options(source, motion, profile, lora=lora, control=control, variant=how.variant)
     if path.is_dir():
         return _read_directory(path, weights, how)
@@ -98,8 +105,11 @@ def read(
         return read_lightning(path, weights, how)
     if path.suffix == ".pt":
         return read_lavie(path, how)
+    if path.suffix == ".pth":
+        return read_opensora_1(path, how)
     raise ValueError(
-        f"{path}: got {path.suffix or 'no suffix'}, expected .safetensors, .ckpt, .pt or a folder"
+        f"{path}: got {path.suffix or 'no suffix'}, expected .safetensors, .ckpt, .pt, .pth or a "
+        "folder"
     )
 
 
@@ -140,11 +150,18 @@ def _read_directory(path: Path, weights: Weights, how: Reading) -> Parts:
         return read_folder(path, how=how)
     if is_modelscope(path):
         return read_modelscope(path, how)
+    if _is_opensora(path):
+        return read_opensora_2(path, how)
     if (path / "final.safetensors").is_file():
         return read_final(path / "final.safetensors", weights, how)
     if found := [name for name in PART_FILES if (path / name).is_file()]:
         raise ValueError(f"{path}: a part of a model ({found[0]}); expected {CARD} or {INDEX}")
     raise ValueError(f"{path}: holds neither {CARD} nor final.safetensors")
+
+
+def _is_opensora(path: Path) -> bool:
+    """Whether a folder is that of a network of Open-Sora 1.2."""
+    return (path / CONFIG).is_file() and is_stdit3(read_config(path))
 
 
 def _unknown(source: str) -> Exception:
@@ -155,6 +172,7 @@ def _unknown(source: str) -> Exception:
         ".safetensors",
         ".ckpt",
         ".pt",
+        ".pth",
         ".json",
     }:
         return FileNotFoundError(f"no file or folder {source}")
