@@ -5,12 +5,14 @@ import torch
 
 from vdm.diffusion import samplers, time_grids
 from vdm.diffusion.guidance import (
+    ThreeWayScales,
     autoguidance,
     classifier_free,
     dynamic_cosine,
     frame_ramp,
     interval,
     rescaled,
+    three_way,
     two_scales,
 )
 from vdm.diffusion.schedules import EDM, LinearPath, VPLinear
@@ -226,3 +228,33 @@ def test_denoisers_may_answer_in_half_precision():
 def test_impossible_rules_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def constant(value):
+    return lambda xt, t: torch.full_like(xt, value)
+
+
+def test_three_ways_go_as_far_as_their_scales_say():
+    scales = ThreeWayScales(text=7.5, image=3.0, steady_steps=2)
+    times = time_grids.uniform(4)
+    guided = three_way(constant(10.0), constant(4.0), constant(1.0), scales, times)
+    xt = torch.zeros(2, 1, 3, 1, 1)
+    found = [float(guided(xt, t.float().expand(2)).mean()) for t in times[:-1]]
+    assert found == [55.0, 55.0, 55.0, 10.0]  # 1 + 3 * 3 + 7.5 * 6, and 1 + 3 + 6
+
+
+def test_three_ways_may_lead_to_given_frames_from_the_first_frame_on():
+    scales = ThreeWayScales(text=1.0, image=3.0, steady_steps=None, ramps_frames=True)
+    times = time_grids.uniform(4)
+    guided = three_way(constant(2.0), constant(2.0), constant(1.0), scales, times)
+    xt = torch.zeros(2, 1, 3, 1, 1)
+    half_way = guided(xt, times[2].float().expand(2))  # the last frame's scale has fallen to 2
+    assert half_way[1].flatten().tolist() == [2.0, 2.5, 3.0]
+
+
+def test_guiding_three_ways_by_one_is_the_conditional_model():
+    times, scales = time_grids.uniform(3), ThreeWayScales(1.0, 1.0)
+    x0 = torch.randn(3, 2, 1, 3, 1, 1)
+    ways = [lambda xt, t, value=value: value for value in x0]
+    guided = three_way(*ways, scales, times)(x0[0], torch.ones(2))
+    torch.testing.assert_close(guided, x0[0])

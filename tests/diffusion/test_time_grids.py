@@ -164,3 +164,11 @@ def test_impossible_grids_are_refused(make, message):
 def test_karras_levels_reach_far_on_paths_that_end_in_pure_noise():
     grid = time_grids.karras(5, LinearPath(), 0.002, 1e4)
     assert grid[0].item() == pytest.approx(1e4 / (1 + 1e4))
+
+
+def test_larger_and_longer_clips_are_moved_further():
+    assert torch.equal(time_grids.shifted_by_tokens(5, 256, 1), time_grids.uniform(5))
+    # By 3 for 4096 tokens, twice as far for four frames: 6 * 0.5 / (1 + 5 * 0.5).
+    assert float(time_grids.shifted_by_tokens(2, 4096, 4)[1]) == pytest.approx(6 / 7)
+    with pytest.raises(ValueError, match="got num_frames=0, expected at least 1"):
+        time_grids.shifted_by_tokens(2, 256, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -207,3 +208,68 @@ def autoguidance(strong: Denoise, weak: Denoise, scale: float | Tensor) -> Denoi
         arXiv:2406.02507, section 4.
     """
     return classifier_free(strong, weak, scale)
+
+
+@dataclass(frozen=True)
+class ThreeWayScales:
+    """How far guidance leads to the words, and how far to the given frames, step by step.
+
+    Args:
+        text: Scale of the words.
+        image: Scale of the given frames.
+        steady_steps: After so many steps both are 1 in every other one; None for never.
+        ramps_frames: Whether the scale of the given frames goes from 1 at the first latent frame to
+            its value at the last, and this to 1 over the steps.
+
+    Source:
+        Peng et al. 2025, "Open-Sora 2.0", arXiv:2503.09642, section 4.3, as in its released code.
+    """
+
+    text: float = 7.5
+    image: float = 3.0
+    steady_steps: int | None = 10
+    ramps_frames: bool = False
+
+    def at(self, step: int, num_steps: int, num_frames: int) -> tuple[float, float | Tensor]:
+        """Scales of words and of given frames; the latter for every latent frame if they differ."""
+        text, image = self.text, self.image
+        if self.steady_steps is not None and step >= self.steady_steps and step % 2:
+            text = image = 1.0
+        if not self.ramps_frames or image <= 1:
+            return text, image
+        last = image + (1 - image) * step / num_steps
+        return text, torch.linspace(1.0, last, num_frames)
+
+
+def three_way(
+    cond: Denoise,
+    wordless: Denoise,
+    blind: Denoise,
+    scales: ThreeWayScales,
+    times: Float[Tensor, " points"],
+) -> Denoise:
+    """``blind + image * (wordless - blind) + text * (cond - wordless)``.
+
+    Args:
+        cond: Told the words and shown the given frames.
+        wordless: Shown the given frames, told nothing or a negative prompt.
+        blind: Told the same, and shown nothing.
+        scales: How far each step goes.
+        times: The sampling grid, ``n + 1`` times.
+
+    Source:
+        Brooks et al. 2023, "InstructPix2Pix", arXiv:2211.09800, eq. 3; Peng et al. 2025,
+        arXiv:2503.09642.
+    """
+    num_steps = len(times) - 1
+
+    def guided(xt: Tensor, t: Tensor) -> Tensor:
+        ends = [at_least_float32(denoise(xt, t)) for denoise in (cond, wordless, blind)]
+        # Samplers hand over the grid's times rounded to the precision of t.
+        step = int((times.to(t) > t[0]).sum())
+        text, image = scales.at(step, num_steps, xt.shape[2])
+        if isinstance(image, Tensor):
+            image = image.to(ends[0]).reshape(1, 1, -1, 1, 1)
+        return ends[2] + image * (ends[1] - ends[2]) + text * (ends[0] - ends[1])
+
+    return guided

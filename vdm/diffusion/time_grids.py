@@ -109,6 +109,27 @@ def shifted_by_size(
     return shifted(num_steps, shift_for(math.prod(clip), base_size))
 
 
+def shifted_by_tokens(num_steps: int, num_tokens: int, num_frames: int) -> Grid:
+    """Equal steps, moved towards noise the further, the larger and the longer a clip is.
+
+    Args:
+        num_steps: Steps.
+        num_tokens: Tokens of a latent frame: 256 shift by 1, 4096 by 3, others in proportion.
+        num_frames: Latent frames; the shift grows with their square root.
+
+    Raises:
+        ValueError: If there are no frames, or the shift is not positive.
+
+    Source:
+        Peng et al. 2025, "Open-Sora 2.0", arXiv:2503.09642, its released code; the shift as for
+        :func:`shifted`.
+    """
+    if num_frames < 1:
+        raise ValueError(f"got num_frames={num_frames}, expected at least 1")
+    slope = (3 - 1) / (4096 - 256)
+    return shifted(num_steps, (1 + slope * (num_tokens - 256)) * num_frames**0.5)
+
+
 def flow_entries(num_steps: int, shift: float = 1.0, num_timesteps: int = 1000) -> Grid:
     """Equal steps down to the first entry of a table, moved towards noise; the last goes to 0.
 
