@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import AutoencoderKLHunyuanVideo
 from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVideo
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
@@ -18,6 +19,13 @@ from vdm.pretrained.keymap import to_foreign
 B = 2
 COGVIDEOX = {
     "block_out_channels": (12, 16, 16, 20),
+    "layers_per_block": 1,
+    "latent_channels": 5,
+    "norm_num_groups": 4,
+    "scaling_factor": 0.7,
+}
+HUNYUAN = {
+    "block_out_channels": (8, 12, 16, 12),
     "layers_per_block": 1,
     "latent_channels": 5,
     "norm_num_groups": 4,
@@ -74,6 +82,7 @@ LTX_FOLDING = LTX_TOLD | {
 }
 TINY = {
     "CogVideoX": (AutoencoderKLCogVideoX, COGVIDEOX),
+    "HunyuanVideo": (AutoencoderKLHunyuanVideo, HUNYUAN),
     "Wan 2.1": (AutoencoderKLWan, WAN),
     "Wan 2.2": (AutoencoderKLWan, WAN_22),
     "LTX 0.9.0": (AutoencoderKLLTXVideo, LTX),
@@ -111,17 +120,32 @@ LTX_FOLDING_FULL = LTX_TOLD_FULL | {
 }
 FULL = {
     "CogVideoX": (AutoencoderKLCogVideoX, {}, 215_583_907, 436),
+    "HunyuanVideo": (AutoencoderKLHunyuanVideo, {}, 246_478_803, 248),
     "Wan 2.1": (AutoencoderKLWan, {}, 126_892_531, 194),
     "Wan 2.2": (AutoencoderKLWan, WAN_22_FULL, 704_688_668, 196),
     "LTX 0.9.0": (AutoencoderKLLTXVideo, {}, 419_193_649, 190),
     "LTX 0.9.1": (AutoencoderKLLTXVideo, LTX_TOLD_FULL, 934_976_434, 294),
     "LTX 0.9.5": (AutoencoderKLLTXVideo, LTX_FOLDING_FULL, 1_246_913_522, 226),
 }
-FRAMES = {"CogVideoX": [1, 5, 17], "Wan 2.1": [1, 9], "Wan 2.2": [1, 9]}
-FRAMES |= {"LTX 0.9.0": [1, 9], "LTX 0.9.1": [5], "LTX 0.9.5": [1, 9]}
-"""Of clips that are encoded."""
-LATENT_FRAMES = {"CogVideoX": [1, 2, 5], "Wan 2.1": [1, 4], "Wan 2.2": [1, 3]}
-LATENT_FRAMES |= {"LTX 0.9.0": [1, 3], "LTX 0.9.1": [1, 3], "LTX 0.9.5": [2]}
+FRAMES = {
+    "CogVideoX": [1, 5, 17],
+    "HunyuanVideo": [1, 13, 17, 33],
+    "Wan 2.1": [1, 9],
+    "Wan 2.2": [1, 9],
+    "LTX 0.9.0": [1, 9],
+    "LTX 0.9.1": [5],
+    "LTX 0.9.5": [1, 9],
+}
+"""Of clips that are encoded; those of more than one window among them."""
+LATENT_FRAMES = {
+    "CogVideoX": [1, 2, 5],
+    "HunyuanVideo": [1, 4, 5, 7, 9],
+    "Wan 2.1": [1, 4],
+    "Wan 2.2": [1, 3],
+    "LTX 0.9.0": [1, 3],
+    "LTX 0.9.1": [1, 3],
+    "LTX 0.9.5": [2],
+}
 
 
 @cache
@@ -215,7 +239,13 @@ def test_full_sizes_have_the_same_keys_and_shapes(name):
     assert len(found) == num_keys
 
 
-MEMORY = {"CogVideoX": 0.45, "Wan 2.1": 0.75, "Wan 2.2": 0.55, "LTX 0.9.0": 0.8}
+MEMORY = {
+    "CogVideoX": 0.45,
+    "HunyuanVideo": 0.8,
+    "Wan 2.1": 0.75,
+    "Wan 2.2": 0.55,
+    "LTX 0.9.0": 0.8,
+}
 """Share of the reference's. What Wan's convolutions remember is half of that, here as there."""
 
 
@@ -243,6 +273,11 @@ REFUSED = {
         ({"temporal_compression_ratio": 3}, "got temporal_compression_ratio=3, expected a power"),
         ({"norm_eps": 1e-5}, "got norm_eps=1e-05, expected 1e-06"),
         ({"strength": 3}, "got strength=3, which nothing reads"),
+    ],
+    "HunyuanVideo": [
+        ({"mid_block_add_attention": False}, "got mid_block_add_attention=False, expected True"),
+        ({"temporal_compression_ratio": 8}, "got temporal_compression_ratio=8, expected 4"),
+        ({"block_out_channels": (8, 12)}, "got 2 block_out_channels, expected 4"),
     ],
     "Wan 2.1": [
         ({"attn_scales": [0.5]}, "got attn_scales=.0.5., expected"),

@@ -14,7 +14,12 @@ from vdm.pretrained import original_causal_vae as original
 from vdm.pretrained.diffusers_causal_vae import causal_vae_from_config
 from vdm.pretrained.keymap import to_foreign
 
-NAMES = {"CogVideoX": "cogvideox", "Wan 2.1": "wan2.1", "Wan 2.2": "wan2.2"}
+NAMES = {
+    "CogVideoX": "cogvideox",
+    "HunyuanVideo": "hunyuan_video",
+    "Wan 2.1": "wan2.1",
+    "Wan 2.2": "wan2.2",
+}
 
 # From the authors' keys to diffusers', written a second time.
 COGVIDEOX = [
@@ -54,6 +59,8 @@ def to_diffusers(system, state):
     """The state of diffusers' model in a file of its authors."""
     if system == "Wan 2.1":
         return convert_wan_vae_to_diffusers(dict(state))
+    if system == "HunyuanVideo":  # whose names diffusers has kept
+        return dict(state)
     found = {}
     for key, value in state.items():
         for theirs, ours in COGVIDEOX if system == "CogVideoX" else WAN_22:

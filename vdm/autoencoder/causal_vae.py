@@ -75,6 +75,10 @@ class ChunkedVAE(nn.Module, ABC):
         if missing:
             last = video[:, :, -1:].expand(-1, -1, missing, -1, -1)
             video = torch.cat([video, last], dim=2)
+        return self.encode_raw_moments(video)
+
+    def encode_raw_moments(self, video: Video) -> tuple[Latents, Latents]:
+        """The same, of clips that fill whole latent frames."""
         state, sizes = StreamState(), self.encode_sizes(video.shape[2], True)
         moments = [self.encode_chunk(chunk, state) for chunk in video.split(sizes, dim=2)]
         means, logvars = zip(*moments, strict=True)

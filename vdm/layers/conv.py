@@ -154,6 +154,22 @@ class CausalConv3dFromZero(CausalConv3d):
         return torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
 
 
+class CausalConv3dReplicated(CausalConv3d):
+    """Beyond the borders of a frame there are copies of the pixels at the border."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int, int],
+        stride: tuple[int, int, int] = (1, 1, 1),
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias)
+        if max(kernel_size[1:]) > 1:
+            self.padding_mode = "replicate"
+
+
 def empty_frames(like: Volume, num_frames: int, num_channels: int) -> Volume:
     """Memory for video of the same size as other video, channels last."""
     b, _, _, h, w = like.shape

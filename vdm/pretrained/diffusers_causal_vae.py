@@ -8,9 +8,11 @@ from typing import Any
 
 from vdm.autoencoder.causal_vae import ChunkedVAE
 from vdm.autoencoder.cogvideox_vae import CogVideoXDesign
+from vdm.autoencoder.hunyuan_vae import HunyuanVideoDesign
 from vdm.autoencoder.ltx_vae import LTXVAE
 from vdm.autoencoder.wan_vae import WanDesign
 from vdm.pretrained import diffusers_cogvideox_vae as cogvideox
+from vdm.pretrained import diffusers_hunyuan_vae as hunyuan
 from vdm.pretrained import diffusers_ltx_vae as ltx
 from vdm.pretrained import diffusers_wan_vae as wan
 from vdm.pretrained.diffusers_settings import ForeignConfig
@@ -37,6 +39,9 @@ class Family:
 FAMILIES = {
     "AutoencoderKLCogVideoX": Family(
         CogVideoXDesign, cogvideox.read, cogvideox.write, cogvideox.entries
+    ),
+    "AutoencoderKLHunyuanVideo": Family(
+        HunyuanVideoDesign, hunyuan.read, hunyuan.write, hunyuan.entries
     ),
     "AutoencoderKLWan": Family(WanDesign, wan.read, wan.write, wan.entries),
     "AutoencoderKLLTXVideo": Family(LTXVAE, ltx.read, ltx.write, ltx.entries),

@@ -47,7 +47,7 @@ def load_original_vae(
     it is read as that of 2B, 1.15258426.
 
     Args:
-        path: Of the authors: CogVideoX, Wan 2.1, Wan 2.2.
+        path: Of the authors: CogVideoX, HunyuanVideo, Wan 2.1, Wan 2.2.
         how: How weights are read.
 
     Raises:
@@ -159,6 +159,11 @@ KNOWN = {
         {"_class_name": "AutoencoderKLCogVideoX"},
         "decoder.mid.block_1.norm1.conv_y.conv.weight",
         _cogvideox,
+    ),
+    "hunyuan_video": Known(
+        {"_class_name": "AutoencoderKLHunyuanVideo"},
+        "decoder.mid_block.attentions.0.group_norm.weight",
+        lambda name, vae: name,  # diffusers has kept its names
     ),
     "wan2.2": Known(
         {
