@@ -14,7 +14,7 @@ from tests.pretrained import tiny_models
 from tests.pretrained.lavie_release import Release
 from tests.pretrained.test_lora import of_authors
 from tests.pretrained.test_original_motion import make_adapter, original
-from tests.pretrained.tiny_dit import cogvideox_pipeline
+from tests.pretrained.tiny_dit import cogvideox_pipeline, hunyuan_pipeline
 from tests.pretrained.tiny_videocrafter import TinyVideoCrafter, tiny_sizes
 from vdm.pipelines.results_table import results_table
 from vdm.pretrained.certificates import systems
@@ -39,6 +39,7 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_models.svd().save_pretrained("snapshot/stable-video-diffusion-img2vid-xt")
     cogvideox_pipeline("5b-i2v").save_pretrained("snapshot/CogVideoX-5b-I2V")
+    hunyuan_pipeline().save_pretrained("snapshot/HunyuanVideo")
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda name, **_: f"snapshot/{Path(name).name}"
     )

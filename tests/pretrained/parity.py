@@ -10,6 +10,7 @@ import torch
 from tests.models.unet3d_oracles import relative_error
 from tests.pretrained import (
     parity_dit,
+    parity_hunyuan,
     parity_lavie,
     parity_opensora,
     parity_unet,
@@ -25,6 +26,7 @@ FAMILIES = (
     parity_opensora,
     parity_dit,
     parity_wan,
+    parity_hunyuan,
     parity_vae,
 )
 SYSTEMS = {system: family for family in FAMILIES for system in family.SYSTEMS}

@@ -151,13 +151,25 @@ def test_ltx_is_shifted_by_the_size_of_a_clip(terminal):
     torch.testing.assert_close(grid.float(), theirs.sigmas, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*CASES, "svd", "wan", "ltx", "flow"])
+def test_hunyuan_takes_shifted_steps_on_the_straight_path():
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0)
+    theirs.set_timesteps(sigmas=torch.linspace(1, 0, 51)[:-1].tolist())
+    rules = rules_from_config({**theirs.config, "_class_name": "FlowMatchEulerDiscreteScheduler"})
+    assert (rules.schedule, rules.target, rules.sampler) == (LinearPath(), Velocity(), "euler")
+    grid = grid_of(rules, 50)
+    torch.testing.assert_close(grid.float(), theirs.sigmas, rtol=0, atol=1e-6)
+    told = rules.preconditioning.c_noise(rules.schedule, grid[:-1].float())
+    torch.testing.assert_close(told, theirs.timesteps, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", [*CASES, "svd", "wan", "ltx", "flow", "hunyuan"])
 def test_settings_are_found_again(name):
     others = {
         "svd": ("EulerDiscreteScheduler", SVD, "euler"),
         "wan": ("UniPCMultistepScheduler", WAN, "unipc"),
         "ltx": ("FlowMatchEulerDiscreteScheduler", LTX, "euler"),
         "flow": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}, "euler"),
+        "hunyuan": ("FlowMatchEulerDiscreteScheduler", {"shift": 7.0}, "euler"),
     }
     cls, config, _ = (CASES | others)[name]
     rules = rules_from_config({"_class_name": cls} | config)

@@ -1,7 +1,10 @@
 """Single files of authors: which network it is, and every weight in its place."""
 
+import re
+
 import pytest
 import torch
+from diffusers.loaders.single_file_utils import convert_hunyuan_video_transformer_to_diffusers
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 from safetensors.torch import save_file
@@ -9,10 +12,19 @@ from safetensors.torch import save_file
 from tests.models.unet3d_oracles import our_state, reference
 from tests.pretrained.test_diffusers_unet import COMMON, TINY
 from tests.pretrained.test_original_unet import original
+from tests.pretrained.tiny_dit import make_hunyuan
 from vdm.models import unet3d_presets as presets
+from vdm.models.dual_stream_presets import DualStreamSize, hunyuan_video, open_sora_2
 from vdm.models.unet3d_blocks import Heads
 from vdm.pretrained import load_network
-from vdm.pretrained.original_network import KNOWN, load_original_network, recognize
+from vdm.pretrained.keymap import to_foreign
+from vdm.pretrained.original_dual_stream import OPEN_SORA_ORIGINAL, dual_stream_entries
+from vdm.pretrained.original_network import (
+    KNOWN,
+    build_network,
+    load_original_network,
+    recognize,
+)
 from vdm.types import Conditioning
 
 SIZE = {"widths": (32, 64), "depth": 1, "attention": (1, 0, 1), "context_dim": 16}
@@ -98,3 +110,103 @@ def test_load_network_takes_such_files(tmp_path):
     save_file({"weight": torch.ones(1)}, tmp_path / "odd.safetensors")
     with pytest.raises(ValueError, match=r"odd\.safetensors: got a file of no known network"):
         load_network(tmp_path / "odd.safetensors")
+
+
+def hunyuan_originals(theirs):
+    """Weights of diffusers' HunyuanVideo under their authors' names, some of them fused."""
+    state = {}
+    for key, value in theirs.items():
+        if key.startswith("norm_out."):
+            value = torch.cat(value.chunk(2)[::-1])
+        for pattern, name in HUNYUAN_NAMES:
+            key = re.sub(pattern, name, key)
+        state.setdefault(key, []).append(value)
+    return {key: torch.cat(values) for key, values in state.items()}
+
+
+FUSED = ("to_q.", "add_q_", "to_k.", "add_k_", "to_v.", "add_v_", "proj_mlp.")
+"""Parts of tensors of theirs, in the order in which they stand there."""
+HUNYUAN_NAMES = [
+    (r"^context_embedder\.time_text_embed\.timestep_embedder\.linear_1", "txt_in.t_embedder.mlp.0"),
+    (r"^context_embedder\.time_text_embed\.timestep_embedder\.linear_2", "txt_in.t_embedder.mlp.2"),
+    (r"^context_embedder\.time_text_embed\.text_embedder", "txt_in.c_embedder"),
+    (r"^context_embedder\.proj_in", "txt_in.input_embedder"),
+    (r"^context_embedder\.token_refiner\.refiner_blocks", "txt_in.individual_token_refiner.blocks"),
+    (r"(refiner\.blocks\.\d+)\.attn\.to_[qkv]", r"\1.self_attn_qkv"),
+    (r"(refiner\.blocks\.\d+)\.attn\.to_out\.0", r"\1.self_attn_proj"),
+    (r"(refiner\.blocks\.\d+)\.norm_out\.linear", r"\1.adaLN_modulation.1"),
+    (r"(refiner\.blocks\.\d+)\.ff\.", r"\1.mlp."),
+    (r"^x_embedder", "img_in"),
+    (r"^time_text_embed\.text_embedder\.linear_1", "vector_in.in_layer"),
+    (r"^time_text_embed\.text_embedder\.linear_2", "vector_in.out_layer"),
+    (r"^time_text_embed\.timestep_embedder\.linear_1", "time_in.mlp.0"),
+    (r"^time_text_embed\.timestep_embedder\.linear_2", "time_in.mlp.2"),
+    (r"^time_text_embed\.guidance_embedder\.linear_1", "guidance_in.mlp.0"),
+    (r"^time_text_embed\.guidance_embedder\.linear_2", "guidance_in.mlp.2"),
+    (r"^norm_out\.linear", "final_layer.adaLN_modulation.1"),
+    (r"^proj_out", "final_layer.linear"),
+    (r"^single_transformer_blocks(\.\d+)\.(attn\.to_[qkv]|proj_mlp)", r"single_blocks\1.linear1"),
+    (r"^single_transformer_blocks(\.\d+)\.proj_out", r"single_blocks\1.linear2"),
+    (r"^single_transformer_blocks(\.\d+)\.norm\.", r"single_blocks\1.modulation."),
+    (r"^single_transformer_blocks(\.\d+)\.attn\.norm_(.)", r"single_blocks\1.\2_norm"),
+    (r"^transformer_blocks", "double_blocks"),
+    (r"\.norm1_context\.", ".txt_mod."),
+    (r"^(double_blocks\.\d+)\.norm1\.", r"\1.img_mod."),
+    (r"\.ff_context\.", ".txt_mlp."),
+    (r"\.ff\.", ".img_mlp."),
+    (r"net\.0\.proj", "fc1"),
+    (r"net\.2", "fc2"),
+    (r"attn\.to_[qkv]", "img_attn_qkv"),
+    (r"attn\.add_[qkv]_proj", "txt_attn_qkv"),
+    (r"attn\.to_out\.0", "img_attn_proj"),
+    (r"attn\.to_add_out", "txt_attn_proj"),
+    (r"attn\.norm_added_(.)", r"txt_attn_\1_norm"),
+    (r"attn\.norm_(.)", r"img_attn_\1_norm"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("t2v", "hunyuan_video"), ("i2v-concat", "hunyuan_video_image")]
+)
+def test_hunyuan_video(kind, name, tmp_path):
+    theirs = make_hunyuan(kind)
+    state = dict(theirs.state_dict())
+    order = sorted(state, key=lambda key: [part in key for part in reversed(FUSED)])
+    original_state = hunyuan_originals({key: state[key] for key in order})
+    assert recognize(original_state, "file") == name
+    path = tmp_path / "mp_rank_00_model_states.pt"
+    torch.save({"module": original_state}, path)
+    size = DualStreamSize(2, 10, (2, 1), 4, 14, 16, (2, 4, 4), refiner_depth=1)
+    loaded = load_original_network(path, lambda: hunyuan_video(kind, size)).state_dict()
+    theirs.save_pretrained(tmp_path / "folder")
+    expected = load_network(tmp_path / "folder").state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in loaded.items())
+    oracle = convert_hunyuan_video_transformer_to_diffusers
+    by_diffusers = oracle({k: v for k, v in original_state.items() if ".linear1." not in k})
+    assert all(torch.equal(value, state[key]) for key, value in by_diffusers.items())
+
+
+def test_open_sora_2(tmp_path):
+    size = DualStreamSize(2, 10, (2, 1), 4, 14, 16, (2, 4, 4))
+    torch.manual_seed(0)
+    ours = open_sora_2(size)
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter)
+    found = to_foreign(ours.state_dict(), dual_stream_entries(ours, OPEN_SORA_ORIGINAL))
+    own = ours.state_dict()
+    joint = torch.cat(
+        [own[f"single_blocks.0.{part}.bias"] for part in ("attention.to_v", "to_hidden")]
+    )
+    assert torch.equal(found["single_blocks.0.v_mlp.bias"], joint)
+    save_file(found, tmp_path / "Open_Sora_v2.safetensors")
+    assert recognize(found, "file") == "open_sora_2"
+    loaded = build_network(found, "open_sora_2", tmp_path, lambda: open_sora_2(size)).state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in loaded.items())
+    with torch.device("meta"):
+        full = open_sora_2()
+        names = to_foreign(full.state_dict(), dual_stream_entries(full, OPEN_SORA_ORIGINAL))
+    assert len(names) == 1082
+    assert names["cond_in.weight"].shape == (3072, 68)
+    assert names["double_blocks.18.txt_attn.norm.key_norm.scale"].shape == (128,)
+    assert names["single_blocks.37.v_mlp.weight"].shape == (5 * 3072, 3072)

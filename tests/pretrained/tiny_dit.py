@@ -8,6 +8,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLCogVideoX,
+    AutoencoderKLHunyuanVideo,
     AutoencoderKLLTXVideo,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
@@ -16,6 +17,8 @@ from diffusers import (
     CogVideoXTransformer3DModel,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoPipeline,
+    HunyuanVideoTransformer3DModel,
     LattePipeline,
     LatteTransformer3DModel,
     LTXConditionPipeline,
@@ -27,7 +30,9 @@ from einops import rearrange
 
 from tests.models.unet3d_oracles import reference
 from tests.pretrained.test_diffusers_vae import IMAGE as IMAGE_VAE
+from tests.pretrained.tiny_llama import make_clip, make_llama
 from tests.pretrained.tiny_t5 import make_text_encoder, make_tokenizer
+from vdm.types import Conditioning
 
 FRAMES_FIRST = "b c t h w -> b t c h w"
 
@@ -248,3 +253,80 @@ def ltx_pipeline(is_told=False):
         vae.decoder.timestep_scale_multiplier.data.fill_(900)
     scheduler = FlowMatchEulerDiscreteScheduler(**LTX_SCHEDULER)
     return LTXPipeline(scheduler, vae, make_text_encoder(tokenizer), tokenizer, make_ltx(0.7))
+
+
+HUNYUAN = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "num_attention_heads": 2,
+    "attention_head_dim": 10,
+    "num_layers": 2,
+    "num_single_layers": 1,
+    "num_refiner_layers": 1,
+    "text_embed_dim": 14,
+    "pooled_projection_dim": 16,
+    "rope_axes_dim": (2, 4, 4),
+}
+HUNYUAN_KINDS = {
+    "t2v": {},
+    "i2v-concat": {
+        "in_channels": 9,
+        "guidance_embeds": False,
+        "image_condition_type": "latent_concat",
+    },
+    "i2v-replace": {"image_condition_type": "token_replace"},
+}
+
+
+def make_hunyuan(kind="t2v", scale=1.0, **more):
+    """With every number drawn anew."""
+    return reference(HunyuanVideoTransformer3DModel, scale, **HUNYUAN | HUNYUAN_KINDS[kind] | more)
+
+
+def call_hunyuan(model, x, steps, cond):
+    """As their pipelines call it, with what ours are told."""
+    kind, text = model.config.image_condition_type, cond.text
+    mask = torch.ones(text.shape[:2]) if cond.text_mask is None else cond.text_mask
+    guidance = None if cond.guidance is None else 1000 * cond.guidance
+    if kind == "latent_concat":
+        x = torch.cat((x, cond.given, cond.given_mask), dim=1)
+    elif kind == "token_replace":
+        x = torch.cat((cond.given[:, :, :1], x[:, :, 1:]), dim=2)
+    return model(x, steps, text, mask, cond.pooled_text, guidance).sample
+
+
+def told_hunyuan(kind, shape, num_text=7):
+    """What tiny networks are told of a clip: texts of different lengths, and a picture."""
+    b, _, t, h, w = shape
+    mask = (torch.arange(num_text) < torch.tensor([[num_text], [3]])).float()
+    cond = Conditioning(torch.randn(b, num_text, 14), mask, torch.randn(b, 16))
+    if kind == "i2v-concat":
+        first = torch.zeros(b, 1, t, h, w)
+        first[:, :, 0] = 1
+        return cond.replace(given=torch.randn(shape), given_mask=first)
+    cond = cond.replace(guidance=torch.tensor([6.0, 1.5]))
+    return cond if kind == "t2v" else cond.replace(given=torch.randn(shape))
+
+
+HUNYUAN_VAE = {
+    "block_out_channels": (8, 12, 16, 12),
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 4,
+    "scaling_factor": 0.7,
+}
+
+
+def hunyuan_pipeline():
+    """A whole model."""
+    tokenizer, llama = make_llama(HUNYUAN["text_embed_dim"])
+    clip_tokenizer, clip = make_clip(HUNYUAN["pooled_projection_dim"])
+    return HunyuanVideoPipeline(
+        text_encoder=llama,
+        tokenizer=tokenizer,
+        transformer=make_hunyuan(scale=0.7),
+        vae=reference(AutoencoderKLHunyuanVideo, 0.7, **HUNYUAN_VAE),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        text_encoder_2=clip,
+        tokenizer_2=clip_tokenizer,
+    )

@@ -15,6 +15,7 @@ from torch import Tensor
 from vdm.layers.embeddings import sinusoid
 from vdm.layers.positions import (
     Axes,
+    Pairing,
     RotaryTable,
     default_axes_dims,
     keep_tables,
@@ -213,6 +214,11 @@ class SizedSpaceTurnedTime(Positions):
 class Rotary(Positions, ABC):
     """Rotations: a quarter of the channels for time, then halves of the rest for h and w."""
 
+    theta: float = 10_000.0
+    """Ratio of the longest to the shortest wavelength."""
+    pairing: Pairing = "interleaved"
+    """Which channels are rotated together."""
+
     def axes_dims(self, head_dim: int) -> Axes:
         """Channels of a head for (t, h, w).
 
@@ -270,6 +276,45 @@ class ThirdsRotary(CountedRotary):
             ValueError: If the head is too small or odd.
         """
         return default_axes_dims(head_dim)
+
+
+@dataclass(frozen=True)
+class SharedOutRotary(CountedRotary):
+    """The same with stated numbers of channels.
+
+    Args:
+        axes: Channels of a head for (t, h, w).
+        theta: Ratio of the longest to the shortest wavelength.
+        pairing: Which channels are rotated together.
+
+    Raises:
+        ValueError: If there is not an even number of channels for each axis.
+
+    Source:
+        Kong et al. 2024, "HunyuanVideo", arXiv:2412.03603, section 4.2, as in the released model;
+        with ``theta`` 10000 that of Peng et al. 2025, "Open-Sora 2.0", arXiv:2503.09642.
+    """
+
+    axes: Sequence[int] = (16, 56, 56)
+    theta: float = 256.0
+    pairing: Pairing = "interleaved"
+
+    def __post_init__(self) -> None:
+        """Check and freeze the numbers."""
+        if len(self.axes) != 3 or any(dim % 2 for dim in self.axes):
+            raise ValueError(f"got axes={tuple(self.axes)}, expected three even numbers")
+        object.__setattr__(self, "axes", tuple(self.axes))
+
+    def axes_dims(self, head_dim: int) -> Axes:
+        """Channels of a head for (t, h, w).
+
+        Raises:
+            ValueError: If they are not all of the head's.
+        """
+        t, h, w = self.axes
+        if t + h + w != head_dim:
+            raise ValueError(f"got axes={t, h, w} for head_dim={head_dim}, expected that sum")
+        return t, h, w
 
 
 @dataclass(frozen=True)
@@ -435,4 +480,5 @@ def _turned_frames(count: int, head_dim: int, device: torch.device) -> RotaryTab
 @keep_tables(8)
 def _rotary(rule: Rotary, grid: Axes, head_dim: int, device: torch.device) -> RotaryTable:
     with torch.inference_mode(False), torch.no_grad():
-        return rotary_table(rule.coordinates(grid), rule.axes_dims(head_dim), device=device)
+        axes = rule.axes_dims(head_dim)
+        return rotary_table(rule.coordinates(grid), axes, rule.theta, rule.pairing, device)

@@ -45,6 +45,7 @@ from vdm.pipelines.request import (
     check_steps,
     geometry_of,
     named,
+    tell_scale,
     time_grid_for,
 )
 from vdm.pipelines.start import first_step, noisy_start, read_start, roughened
@@ -231,6 +232,8 @@ class Generator:
         self._warn_outside(grid, height, width)
 
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
+        told_or_not = tell_scale(self.network, raw, guide.scale, guidance_scale, negative_prompt)
+        between = replace(guide, scale=told_or_not)
         is_alike = isinstance(self.parts.given, Likeness)
         moves_picture = is_alike or isinstance(self.parts.given, PictureRule)
         is_steered = isinstance(self.parts.given, SparseFrames | FramesOnGrey)
@@ -285,7 +288,7 @@ class Generator:
         wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
         positive = self._conditioning(wanted, raw, shown, batch)
         negative = None
-        if guide.is_on:
+        if between.is_on:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= inputs.no_label(self.network, raw)
             negative = self._conditioning(unwanted, rest, hidden, batch)
@@ -297,7 +300,7 @@ class Generator:
         whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
         tell: dict[str, Any] = {"noise": stream, **whole}
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
-            guided = guide.denoise(denoiser_of(self, sample), positive, negative, times)
+            guided = between.denoise(denoiser_of(self, sample), positive, negative, times)
             denoise = keep_given(guided, exact, self.parts.given)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
         latents = put_back(latents, exact, self.parts.given)[:, :, -grid.num_latent_frames :]

@@ -149,18 +149,18 @@ def plan(
     size = (grid.num_latent_frames, height // strides[1], width // strides[2])
     latents = torch.empty(batch, channels, *size, device="meta", dtype=dtype)
     # Heun's method looks ahead in every step but the last.
-    calls = (2 * steps - 1 if sampler == "heun" else steps) * (1 if scale == 1.0 else 2)
+    is_told = "guidance" in getattr(parts.network, "reads", ())  # the scale, in one call
+    num_sides = 1 if scale == 1.0 or is_told else 2
+    calls = (2 * steps - 1 if sampler == "heun" else steps) * num_sides
     one: nn.Module = getattr(parts.network, "high", parts.network)  # of two, each makes some steps
     cond = _conditioning(parts, one, latents)
     c_noise = torch.empty(batch, device="meta")
     network, text_encoder, autoencoder = parts.network, parts.text_encoder, parts.autoencoder
     stages = []
     if text_encoder is not None:
-        prompts, calls_for_text = [""] * batch, 1 if scale == 1.0 else 2
+        prompts = [""] * batch
         encode: Callable[..., Any] = text_encoder.encode  # type: ignore[assignment]
-        stages.append(
-            _measure("text_encoder", text_encoder, lambda: encode(prompts), calls_for_text)
-        )
+        stages.append(_measure("text_encoder", text_encoder, lambda: encode(prompts), num_sides))
     if isinstance(parts.given, Picture):
         stages += _of_picture(parts.image_encoder, autoencoder, (batch, 3, height, width), dtype)
     if isinstance(parts.given, FramesOnGrey):

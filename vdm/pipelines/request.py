@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from vdm.pretrained.parts import Defaults, Parts
 from vdm.utils.time_grid import TimeGrid
 
@@ -135,6 +138,39 @@ def check_scale(scale: float | Sequence[float]) -> Scale:
     if len(pair) != 2:
         raise ValueError(f"got {len(pair)} guidance scales, expected one, or two for a ramp")
     return pair[0] if pair[0] == pair[1] else (pair[0], pair[1])
+
+
+def tell_scale(
+    network: Any, raw: dict[str, Tensor], scale: Scale, asked: object, negative: object
+) -> Scale:
+    """Tell a network the guidance scale that reads it, one distilled from guided predictions.
+
+    Args:
+        network: The network.
+        raw: Fields of the conditioning that the user gives; the scale is added unless it is there.
+        scale: The guidance scale.
+        asked: What the user says of it.
+        negative: The negative prompt, which such a network is not led away from.
+
+    Returns:
+        The scale between two predictions: 1 where the network is told it, or is told another one.
+
+    Raises:
+        ValueError: If the scale is a ramp, or there is a negative prompt without a scale for it.
+    """
+    if "guidance" not in getattr(network, "reads", ()):
+        return scale
+    if "guidance" in raw:
+        return scale if asked is not None else 1.0
+    if isinstance(scale, tuple):
+        raise ValueError(f"got the ramp {scale}, expected one number: the network is told it")
+    if negative is not None:
+        raise ValueError(
+            "got negative_prompt and a network that is told its guidance scale, expected "
+            "cond={'guidance': [6.0]} besides, so that guidance_scale is between two predictions"
+        )
+    raw["guidance"] = torch.tensor([scale])
+    return 1.0
 
 
 def named(module: ModuleType, name: str, kind: str) -> Callable[..., Any]:

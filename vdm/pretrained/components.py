@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vdm.autoencoder.causal_vae import ChunkedVAE
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.models.dit import VideoDiT
+from vdm.models.dual_stream_dit import DualStreamDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.models.unet3d import UNet3D
 from vdm.pretrained.checkpoints import Weights, is_of_a_run, parts_of_checkpoint
@@ -171,7 +172,7 @@ def export(
     parts = getattr(source, "parts", source)
     if layout == "diffusers" and isinstance(parts, UNet3D):
         return save_unet(parts, folder, dtype)
-    if layout == "diffusers" and isinstance(parts, JointDiT | VideoDiT):
+    if layout == "diffusers" and isinstance(parts, DualStreamDiT | JointDiT | VideoDiT):
         return save_dit(parts, folder, dtype)
     if layout == "diffusers" and isinstance(parts, ImageVAE | ChunkedVAE):
         return save_vae(parts, folder, dtype)

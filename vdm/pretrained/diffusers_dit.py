@@ -23,12 +23,14 @@ from vdm.layers.position_rules import (
     ThirdsRotary,
 )
 from vdm.models.dit import VideoDiT
+from vdm.models.dual_stream_dit import DualStreamDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit_config import config_from_dit, dit_from_config
+from vdm.pretrained.diffusers_dual_stream import hunyuan_entries
 from vdm.pretrained.diffusers_files import CONFIG, open_weights, read_config
 from vdm.pretrained.diffusers_folder import save_component
 from vdm.pretrained.diffusers_settings import reading_settings
-from vdm.pretrained.keymap import Entry, ForeignWeights
+from vdm.pretrained.keymap import Entry, ForeignWeights, renamed
 from vdm.pretrained.loading import Reading, fill
 
 COGVIDEOX = [
@@ -157,6 +159,8 @@ def dit_entries(network: nn.Module) -> list[Entry]:
     Raises:
         ValueError: If it is of no published kind.
     """
+    if isinstance(network, DualStreamDiT):
+        return hunyuan_entries(network)
     state = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if isinstance(network, JointDiT):
         return [_cogvideox(network, key, shape) for key, shape in state.items()]
@@ -168,7 +172,7 @@ def dit_entries(network: nn.Module) -> list[Entry]:
 
 
 def _cogvideox(network: JointDiT, key: str, shape: tuple[int, ...]) -> Entry:
-    theirs = _renamed(key, COGVIDEOX)
+    theirs = renamed(key, COGVIDEOX)
     if key == "patch_embed.weight" and network.patch_size[0] == 1:
         return _kernel(theirs, key, shape, network.patch_size[1:])
     if key == "learned.table":
@@ -181,8 +185,8 @@ def _latte(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
     if found := re.fullmatch(r"blocks\.(\d+)\.(.+)", key):
         number = int(found[1])
         kind = "temporal" if number % 2 else "spatial"
-        name = f"{kind}.{number // 2}.{_renamed(found[2], IN_BLOCK)}"
-    theirs = _renamed(name, LATTE)
+        name = f"{kind}.{number // 2}.{renamed(found[2], IN_BLOCK)}"
+    theirs = renamed(name, LATTE)
     if key == "patch_embed.weight":
         return _kernel(theirs, key, shape, network.patch_size[1:])
     if key.startswith("final.linear."):  # theirs lists channels innermost
@@ -194,8 +198,8 @@ def _latte(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
 def _wan(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
     name = key
     if found := re.fullmatch(r"(blocks\.\d+)\.(.+)", key):
-        name = f"{found[1]}.{_renamed(found[2], IN_BLOCK)}"
-    theirs, patch = _renamed(name, WAN), network.patch_size
+        name = f"{found[1]}.{renamed(found[2], IN_BLOCK)}"
+    theirs, patch = renamed(name, WAN), network.patch_size
     if key == "patch_embed.weight":
         kernel = _kernel(theirs, key, shape, patch)
         return (
@@ -220,8 +224,8 @@ def _masks_last(network: VideoDiT) -> tuple[int, ...]:
 def _ltx(network: VideoDiT, key: str, shape: tuple[int, ...]) -> Entry:
     name = key
     if found := re.fullmatch(r"(blocks\.\d+)\.(.+)", key):
-        name = f"{found[1]}.{_renamed(found[2], IN_BLOCK)}"
-    return Entry(_renamed(name, LTX), (key,))
+        name = f"{found[1]}.{renamed(found[2], IN_BLOCK)}"
+    return Entry(renamed(name, LTX), (key,))
 
 
 PLACES: dict[type | None, Callable[[VideoDiT, str, tuple[int, ...]], Entry]] = {
@@ -237,12 +241,3 @@ def _kernel(theirs: str, key: str, shape: tuple[int, ...], patch: tuple[int, ...
     """A map of patches, which is a convolution there."""
     rows, columns = shape
     return Entry(theirs, (key,), shapes=((rows, columns // math.prod(patch), *patch), shape))
-
-
-def _renamed(key: str, names: list[tuple[str, str]]) -> str:
-    """Their name of one of our keys."""
-    for ours, theirs in names:
-        renamed, count = re.subn(f"^{ours}", theirs, key)
-        if count:
-            return renamed
-    raise ValueError(f"got a network with {key}, for which diffusers has no name")

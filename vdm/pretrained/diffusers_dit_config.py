@@ -23,7 +23,9 @@ from vdm.models.dit_presets import (
     ltx_video,
     wan,
 )
+from vdm.models.dual_stream_dit import DualStreamDiT
 from vdm.models.joint_dit import JointDiT
+from vdm.pretrained.diffusers_dual_stream import hunyuan_from_config, hunyuan_settings
 from vdm.pretrained.diffusers_settings import ForeignConfig
 from vdm.utils.config import describe
 
@@ -65,6 +67,8 @@ def config_from_dit(network: nn.Module) -> dict[str, Any]:
     candidates: list[dict[str, Any]] = []
     if isinstance(network, JointDiT):
         candidates = [_cogvideox_settings(network, kind) for kind in get_args(CogVideoXKind)]
+    elif isinstance(network, DualStreamDiT):
+        candidates = hunyuan_settings(network)
     elif isinstance(network, VideoDiT):
         candidates = [make(network) for make in (_latte_settings, _wan_settings, _ltx_settings)]
     for config in candidates:
@@ -301,6 +305,7 @@ def _ltx_settings(network: VideoDiT) -> dict[str, Any]:
 
 BUILDERS = {
     "CogVideoXTransformer3DModel": _cogvideox,
+    "HunyuanVideoTransformer3DModel": hunyuan_from_config,
     "LatteTransformer3DModel": _latte,
     "WanTransformer3DModel": _wan,
     "LTXVideoTransformer3DModel": _ltx,

@@ -13,6 +13,7 @@ from torch import nn
 from vdm.conditioning.clip_image import MEAN, STD, ClipImageEncoder
 from vdm.conditioning.clip_pair import ClipPairEncoder
 from vdm.conditioning.clip_text import ClipTextEncoder
+from vdm.conditioning.llama_text import LlamaClipEncoder
 from vdm.conditioning.t5_text import T5TextEncoder
 from vdm.models.sparse_control import ControlledUNet
 from vdm.models.unet3d import UNet3D
@@ -27,6 +28,7 @@ from vdm.pretrained.diffusers_folder import (
     save_unet,
     save_vae,
 )
+from vdm.pretrained.diffusers_hunyuan_pipeline import save_hunyuan_pipeline
 from vdm.pretrained.diffusers_pipeline import (
     ANIMATEDIFF,
     ANIMATEDIFF_XL,
@@ -87,6 +89,8 @@ def save_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = None) 
         return save_wan_pipeline(parts, folder, dtype)
     if isinstance(parts.text_encoder, T5TextEncoder):
         return save_dit_pipeline(parts, folder, dtype)
+    if isinstance(parts.text_encoder, LlamaClipEncoder):
+        return save_hunyuan_pipeline(parts, folder, dtype)
     network = parts.network.unet if isinstance(parts.network, ControlledUNet) else parts.network
     if not isinstance(network, UNet3D) or parts.autoencoder is None:
         kinds = ", ".join(type(part).__name__ for part in parts.modules.values())

@@ -206,7 +206,7 @@ def load_clip_text(
     words = read_tokenizer(Path(tokenizer))
     with torch.device("meta"), reading_settings(f"{folder / CONFIG}, {tokenizer}"):
         encoder = ClipTextEncoder(config, words)
-    _fill_clip_text(encoder, folder, lora, "text_encoder", how)
+    fill_clip_text(encoder, folder, lora, "text_encoder", how)
     return encoder.eval()
 
 
@@ -234,11 +234,11 @@ def load_clip_pair(
     with torch.device("meta"), reading_settings(str(folder)):
         pair = ClipPairEncoder(configs[0], words[0], configs[1], words[1], is_silent)
     for name, encoder in zip(places, (pair.first, pair.second), strict=True):
-        _fill_clip_text(encoder, folder / name, lora, name, how)
+        fill_clip_text(encoder, folder / name, lora, name, how)
     return pair.eval()
 
 
-def _fill_clip_text(
+def fill_clip_text(
     encoder: ClipTextEncoder, folder: Path, lora: Sequence[LoraFile], part: str, how: Reading
 ) -> None:
     """The weights of a text transformer, with or without a projection."""

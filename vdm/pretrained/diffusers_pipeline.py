@@ -51,6 +51,7 @@ DEFAULTS = {
 KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, SPARSECTRL, PIA, ANIMATEDIFF_XL, IMAGE, IMAGE_XL)
 TRANSFORMERS = dict.fromkeys(DIT_PIPELINES, read_dit_pipeline)
 TRANSFORMERS |= dict.fromkeys(WAN_PIPELINES, read_wan_pipeline)
+TRANSFORMERS[HUNYUAN_TO_VIDEO] = read_hunyuan_pipeline
 """What reads a model whose network is a transformer, by its class."""
 
 SYSTEMS = {

@@ -6,6 +6,7 @@ that no entry names, and an entry that the file does not have, are errors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -31,6 +32,8 @@ class Entry:
         groups: Sizes (outer, inner) of two nested groups of its rows, which are nested the other
             way round in ours; with a third, that many rows stay together.
         columns: Where the entries of its second axis are found here: ours is theirs in this order.
+        is_swapped: Whether the halves of its rows change places.
+        sizes: Rows of each of ours, where they have not all the same number.
     """
 
     theirs: str
@@ -40,6 +43,8 @@ class Entry:
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     groups: tuple[int, ...] | None = None
     columns: tuple[int, ...] = ()
+    is_swapped: bool = False
+    sizes: tuple[int, ...] = ()
 
 
 class ForeignWeights(LateTensors):
@@ -102,8 +107,16 @@ class ForeignWeights(LateTensors):
                     f"{len(entry.columns)} in the second place"
                 )
             value = value[:, list(entry.columns)]
+        value = _swap(value) if entry.is_swapped else value
         if len(entry.ours) == 1:
             return value
+        if entry.sizes:
+            if len(value) != sum(entry.sizes):
+                raise ValueError(
+                    f"{self.where}: {entry.theirs} has {len(value)} rows, expected "
+                    f"{sum(entry.sizes)}"
+                )
+            return value.split(entry.sizes)[part]
         if len(value) % len(entry.ours):
             raise ValueError(
                 f"{self.where}: {entry.theirs} has {len(value)} rows, expected a multiple of "
@@ -137,6 +150,7 @@ def to_foreign(ours: Mapping[str, Tensor], entries: Sequence[Entry]) -> dict[str
     for entry in entries:
         parts = [ours[key] for key in entry.ours]
         value = parts[0] if len(parts) == 1 else torch.cat(parts)
+        value = _swap(value) if entry.is_swapped else value
         if entry.columns:
             value = value[:, torch.tensor(entry.columns, device="cpu").argsort().tolist()]
         value = value.T if entry.is_transposed else value
@@ -150,6 +164,28 @@ def _turned(groups: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes of nested groups, nested the other way round."""
     outer, inner, *together = groups
     return (inner, outer, *together)
+
+
+def renamed(key: str, names: Iterable[tuple[str, str]]) -> str:
+    """Their name of one of our keys.
+
+    Args:
+        key: The key.
+        names: Patterns of how keys of ours begin, and how theirs do; the first that fits counts.
+
+    Raises:
+        ValueError: If none fits.
+    """
+    for ours, theirs in names:
+        name, count = re.subn(f"^{ours}", theirs, key)
+        if count:
+            return name
+    raise ValueError(f"got a network with {key}, for which the other layout has no name")
+
+
+def _swap(value: Tensor) -> Tensor:
+    """Rows with their halves in each other's place."""
+    return torch.cat(value.chunk(2)[::-1])
 
 
 def _nest(value: Tensor, groups: tuple[int, ...], name: str) -> Tensor:

@@ -11,12 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from vdm.models import unet3d_presets as presets
-from vdm.models.unet3d import UNet3D
+from vdm.models.dual_stream_presets import hunyuan_video, open_sora_2
 from vdm.pretrained.diffusers_files import open_state
 from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, Family, entries, tables
 from vdm.pretrained.keymap import Entry, ForeignWeights
 from vdm.pretrained.loading import Reading, fill
 from vdm.pretrained.original_cogvideox import MARK, build_cogvideox
+from vdm.pretrained.original_dual_stream import (
+    HUNYUAN_ORIGINAL,
+    OPEN_SORA_ORIGINAL,
+    DualStreamNames,
+    dual_stream_entries,
+)
 from vdm.pretrained.original_unet import (
     MODELSCOPE_ORIGINAL,
     SVD_ORIGINAL,
@@ -29,9 +35,11 @@ from vdm.pretrained.tensor_files import Renamed
 UNET, COGVIDEOX = "model.diffusion_model.", "cogvideox"
 GUEST = "attn_temp.to_q.weight"
 RELATIVE = "relative_position_k.embeddings_table"
+REFINER = "individual_token_refiner.blocks.0.self_attn_qkv.weight"
+TOLD_GUIDANCE = "guidance_in.mlp.0.weight"
 BIAS = "time_rel_pos_bias.relative_attention_bias.weight"
 
-Make = Callable[[], UNet3D]
+Make = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Known:
     """
 
     make: Make
-    family: OriginalFamily | Family
+    family: OriginalFamily | Family | DualStreamNames
     marks: tuple[str, ...]
     lacks: tuple[str, ...] = ()
 
@@ -82,6 +90,13 @@ KNOWN = {
     "lavie_upscale": Known(
         presets.lavie_upscale, LAVIE_UPSCALE, ("attn_temporal.to_q.weight", "shift_conv.weight")
     ),
+    "hunyuan_video": Known(hunyuan_video, HUNYUAN_ORIGINAL, (REFINER, TOLD_GUIDANCE)),
+    "hunyuan_video_image": Known(
+        partial(hunyuan_video, "i2v-concat"), HUNYUAN_ORIGINAL, (REFINER,), (TOLD_GUIDANCE,)
+    ),
+    "open_sora_2": Known(
+        open_sora_2, OPEN_SORA_ORIGINAL, ("double_blocks.0.img_attn.q_proj.weight", "cond_in.bias")
+    ),
 }
 
 
@@ -115,7 +130,8 @@ def load_original_network(
 
     Args:
         path: Of the authors: Stable Video Diffusion, ModelScope, VideoCrafter 1 and 2, LaVie,
-            CogVideoX.
+            CogVideoX, HunyuanVideo, Open-Sora 2.0. Of HunyuanVideo's network that takes a picture
+            for the first frame the file looks like that of the network for words: ``make`` tells.
         make: Builds the network, if it has another size than the published one.
         how: How weights are read; a plan of a network of which ``make`` is known needs no file.
         expected: Which network it has to be; any that is known if None.
@@ -180,12 +196,15 @@ def build_network(
     known = KNOWN[kind]
     with torch.device("meta"):
         network = (make or known.make)()
+    places: list[Entry]
     if how.is_plan:
         return network.eval()
-    if isinstance(known.family, Family):
-        places: list[Entry] = entries(network, known.family)
+    if isinstance(known.family, DualStreamNames):
+        places = dual_stream_entries(network, known.family)  # type: ignore[arg-type]
+    elif isinstance(known.family, Family):
+        places = entries(network, known.family)  # type: ignore[arg-type]
     else:
-        places = original_entries(network, known.family, theirs)
+        places = original_entries(network, known.family, theirs)  # type: ignore[arg-type]
     read = ForeignWeights(theirs, places, tables(theirs), str(path))
     fill(network, read, str(path), how.dtype)
     return network

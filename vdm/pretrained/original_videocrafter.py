@@ -161,7 +161,7 @@ def read_videocrafter(
     published = PUBLISHED[kind]
     _check_keys(state, published, where)
     rules = _rules(state, published.is_faded, where)
-    network = _network(KNOWN[kind].make, sizes.unet)
+    network = _network(KNOWN[kind].make, sizes.unet)  # type: ignore[arg-type]
     words = open_clip_tokenizer()
     with torch.device("meta"):
         autoencoder = ImageVAE(**sizes.vae)
