@@ -77,7 +77,8 @@ def read_hunyuan_pipeline(
         target=rules.target,
         preconditioning=rules.preconditioning,
         defaults=defaults,
-        envelope=Envelope((1, 129), (24.0, 24.0), (540, 1280), (540, 1280)),
+        # The sizes that its authors list have sides from 544 to 1280.
+        envelope=Envelope((1, 129), (24.0, 24.0), (544, 1280), (544, 1280)),
         system=SYSTEM,
     )
 
