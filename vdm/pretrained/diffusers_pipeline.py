@@ -21,6 +21,7 @@ from vdm.pretrained.diffusers_folder import (
     load_unet,
     load_vae,
 )
+from vdm.pretrained.diffusers_hunyuan_pipeline import HUNYUAN_TO_VIDEO, read_hunyuan_pipeline
 from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
 from vdm.pretrained.diffusers_wan_pipeline import WAN_PIPELINES, read_wan_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
