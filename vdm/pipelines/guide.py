@@ -48,11 +48,6 @@ class Guide:
         second = {} if self.low_scale is None else {"guidance_scale_2": self.low_scale}
         return {"guidance_scale": self.scale, **second, "dynamic_guidance": self.is_dynamic}
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is one number, whatever frame, step and network."""
-        return not (isinstance(self.scale, tuple) or self.is_dynamic or self.low_scale is not None)
-
     def denoise(
         self,
         denoiser: Denoiser | RangedDenoiser,
@@ -92,7 +87,8 @@ class Guide:
 
     def _by_channel(self, wanted: Denoise, unwanted: Denoise, is_ranged: bool) -> Denoise:
         """A scale for the channels that are led away, none for what is said of the variance."""
-        if not self.is_plain:
+        scale = self.scale
+        if isinstance(scale, tuple) or self.is_dynamic or self.low_scale is not None:
             raise ValueError(
                 "got guidance that varies for a model of which some channels alone are guided, "
                 "expected one number"
@@ -101,7 +97,7 @@ class Guide:
         def guided(xt: Tensor, t: Tensor) -> Tensor:
             channels = xt.shape[1]
             scales = torch.ones(channels * (2 if is_ranged else 1), 1, 1, 1, device=xt.device)
-            scales[: self.num_channels or channels] = self.scale
+            scales[: self.num_channels or channels] = scale
             return guidance.classifier_free(wanted, unwanted, scales)(xt, t)
 
         return guided

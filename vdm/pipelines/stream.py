@@ -225,14 +225,14 @@ def stream(
         pred, cache = generator.network.step(x.to(generator.dtype), c_noise, cond, cache)
         return pred.float(), cache
 
-    channels, _, *size = generator._latent_shape(grid, height, width)
+    channels, _, rows, columns = generator._latent_shape(grid, height, width)
     rollout = Rollout(
         step,
         generator.schedule,
         generator.target,
         generator.parts.preconditioning,
         sample,
-        generator._times(steps, (grid.num_latent_frames, *size)),
+        generator._times(steps, (grid.num_latent_frames, rows, columns)),
         positive,
         negative,
         scale,
@@ -242,7 +242,7 @@ def stream(
         generator,
         rollout,
         grid,
-        (channels, size[0], size[1]),
+        (channels, rows, columns),
         chunk,
         seeds,
         generator._note(grid, height, width, asked),

@@ -64,9 +64,9 @@ def read_hunyuan_pipeline(
         1280,
         50,
         6.0,
-        rules.sampler,
-        rules.time_grid,
-        rules.time_grid_args,
+        sampler=rules.sampler,
+        time_grid=rules.time_grid,
+        time_grid_args=rules.time_grid_args,
     )
     return Parts(
         folder.resolve().name,

@@ -71,7 +71,7 @@ def read_opensora_1(
     modules: dict[str, nn.Module] = {
         "network": network,
         "autoencoder": autoencoder,
-        "text_encoder": load_t5_text(text, text, len(words), "masked_alike", True, how),
+        "text_encoder": load_t5_text(text, text, len(words), "masked_alike", True, how=how),
     }
     side = latents * autoencoder.strides[1]
     published = Defaults(num_frames, 8.0, side, side, 100, 7.0, guided_channels=3)
@@ -105,7 +105,7 @@ def read_opensora_2(
     modules: dict[str, nn.Module] = {
         "network": network,
         "autoencoder": load_opensora_vae(find(VIDEO_VAE), how),
-        "text_encoder": load_t5_text(text, text, len(words), "masked_alike", True, how),
+        "text_encoder": load_t5_text(text, text, len(words), "masked_alike", True, how=how),
     }
     parts = complete(path.name, modules, RECTIFIED, TWO, system="Open-Sora 1.2")
     parts.envelope = TRAINED
