@@ -215,9 +215,10 @@ def _call_arguments(asked: argparse.Namespace) -> dict[str, Any]:
     skipped |= _refuse_others(asked)
     call = {name: value for name, value in vars(asked).items() if name not in skipped}
     for name in ("image", "last_image", "video"):
-        if call[name] is not None and not call[name].is_file():
+        path = call.get(name)
+        if path is not None and not path.is_file():
             flag = f"--{name.replace('_', '-')}"
-            raise WrongWords(f"{flag}: got {call[name]}, expected a file that exists")
+            raise WrongWords(f"{flag}: got {path}, expected a file that exists")
     if asked.noise is not None:
         call["noise"] = _tensor("--noise", str(asked.noise))
     if asked.mask is not None:

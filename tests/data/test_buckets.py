@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from vdm.data.buckets import Bucket, BucketedBatches, batches_in_order, choose_bucket
+from vdm.data.buckets import BatchesInOrder, Bucket, BucketedBatches, choose_bucket
 
 SHAPES = [Bucket(8, 32, 32), Bucket(8, 24, 40), Bucket(16, 32, 32), Bucket(4, 40, 24)]
 
@@ -79,7 +79,7 @@ def test_ranks_share_a_group_and_no_samples(groups):
 
 
 def test_in_order_nothing_is_left_out(groups):
-    batches = batches_in_order(groups, 4)
+    batches = list(BatchesInOrder(groups, 4))
     assert [len(batch) for batch in batches] == [4, 4, 4, 1, 4, 1, *[4] * 7, 2]
     assert [item for batch in batches for item in batch] == list(range(48))
 

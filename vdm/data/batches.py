@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
-from vdm.data.buckets import BucketedBatches, batches_in_order
+from vdm.data.buckets import BatchesInOrder, BucketedBatches
 from vdm.data.sampler import ShuffledBatches
 
 
@@ -149,11 +149,10 @@ class BatchesModule(L.LightningDataModule):
         if data is None:
             return []
         groups = groups_of(data)
-        size = len(data)  # type: ignore[arg-type]
-        batches = batches_in_order([range(size)] if groups is None else groups, self.batch_size)
-        return DataLoader(
-            data, batch_sampler=batches, num_workers=self.num_workers, pin_memory=self._pin()
-        )
+        common: dict[str, Any] = {"num_workers": self.num_workers, "pin_memory": self._pin()}
+        if groups is None:
+            return DataLoader(data, batch_size=self.batch_size, **common)
+        return DataLoader(data, batch_sampler=BatchesInOrder(groups, self.batch_size), **common)
 
     def _pin(self) -> bool:
         """Page-locked memory pays where batches go to a CUDA device."""

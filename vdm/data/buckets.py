@@ -131,10 +131,23 @@ class BucketedBatches(Sampler[list[int]]):
             number += 1
 
 
-def batches_in_order(groups: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """Every item once, group by group; the last batch of each possibly smaller."""
-    return [
-        list(group[first : first + batch_size])
-        for group in groups
-        for first in range(0, len(group), batch_size)
-    ]
+class BatchesInOrder(Sampler[list[int]]):
+    """Every item once, group by group; the last batch of each possibly smaller.
+
+    Args:
+        groups: Numbers of the items of every group.
+        batch_size: Samples per batch.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], batch_size: int) -> None:
+        self.batches = [
+            list(group[first : first + batch_size])
+            for group in groups
+            for first in range(0, len(group), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)

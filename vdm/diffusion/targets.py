@@ -232,7 +232,7 @@ class Velocity(Target):
 
 
 @dataclass(frozen=True)
-class ReversedVelocity(Velocity):
+class ReversedVelocity(Target):
     """Minus the velocity: from noise to data, on the linear path ``x0 - eps``.
 
     Source:
@@ -240,10 +240,13 @@ class ReversedVelocity(Velocity):
     """
 
     def __call__(self, schedule: NoiseSchedule, x0: Sample, eps: Sample, t: Time) -> Sample:
-        return -super().__call__(schedule, x0, eps, t)
+        return -Velocity()(schedule, x0, eps, t)
 
     def to_x0(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
-        return super().to_x0(schedule, xt, -pred, t)
+        return Velocity().to_x0(schedule, xt, -pred, t)
 
     def to_eps(self, schedule: NoiseSchedule, xt: Sample, pred: Sample, t: Time) -> Sample:
-        return super().to_eps(schedule, xt, -pred, t)
+        return Velocity().to_eps(schedule, xt, -pred, t)
+
+    def error_scales(self, schedule: NoiseSchedule, t: Time) -> tuple[Time, Time]:
+        return Velocity().error_scales(schedule, t)
