@@ -12,9 +12,10 @@ from PIL import Image
 import vdm
 from tests.pretrained import tiny_models
 from tests.pretrained.lavie_release import Release
+from tests.pretrained.opensora_release import FILE, ReleaseOne, ReleaseTwo
 from tests.pretrained.test_lora import of_authors
 from tests.pretrained.test_original_motion import make_adapter, original
-from tests.pretrained.tiny_dit import cogvideox_pipeline, hunyuan_pipeline
+from tests.pretrained.tiny_dit import cogvideox_pipeline, hunyuan_pipeline, ltx_pipeline
 from tests.pretrained.tiny_videocrafter import TinyVideoCrafter, tiny_sizes
 from vdm.pipelines.results_table import results_table
 from vdm.pretrained.certificates import systems
@@ -40,6 +41,10 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     tiny_models.svd().save_pretrained("snapshot/stable-video-diffusion-img2vid-xt")
     cogvideox_pipeline("5b-i2v").save_pretrained("snapshot/CogVideoX-5b-I2V")
     hunyuan_pipeline().save_pretrained("snapshot/HunyuanVideo")
+    ltx_pipeline().save_pretrained("snapshot/LTX-Video")
+    ReleaseTwo().save_pretrained(Path("snapshot"))
+    ReleaseOne().save_pretrained(Path())
+    Path(FILE).rename("OpenSora-v1-HQ-16x512x512.pth")
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda name, **_: f"snapshot/{Path(name).name}"
     )
@@ -61,7 +66,7 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
         exec(compile(code, "README.md", "exec"), names)
     assert names["clip"].frames.shape == (1, 3, 4, 32, 32)
     assert names["film"].frames.shape == (1, 3, 9, 32, 48)
-    assert names["generate"].parts.system == "AnimateDiff"
+    assert names["generate"].parts.system == "Open-Sora 1.2"
     assert [stage.kind for stage in names["cascade"].stages] == [
         "keyframes",
         "interpolate",

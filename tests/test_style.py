@@ -89,7 +89,7 @@ def test_nothing_is_left_unfinished():
 def test_large_files_are_weights_alone():
     heavy = [path for path in FILES if path.stat().st_size > 1_000_000]
     assert {path.suffix for path in heavy} <= {".safetensors", ".gif", ".mp4", ".webp"}
-    assert sum(path.stat().st_size for path in FILES if path.suffix == ".safetensors") < 30e6
+    assert sum(path.stat().st_size for path in FILES if path.suffix == ".safetensors") < 40e6
 
 
 def test_every_module_says_what_question_it_answers():

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.models.unet3d_oracles import reference
 from tests.pretrained import opensora_oracle as oracle
 from tests.pretrained import opensora_vae_oracle as vae_oracle
-from tests.pretrained.opensora_vae_oracle import VideoVAE
+from tests.pretrained.opensora_vae_oracle import VideoVAEOracle
 from tests.pretrained.test_diffusers_vae import IMAGE
 from tests.pretrained.tiny_t5 import make_text_encoder, make_tokenizer
 
@@ -119,7 +119,7 @@ class ReleaseTwo(Words):
         super().__init__()
         self.network = reference(oracle.STDiT3, 0.7, **oracle.TWO)
         self.network.publish()
-        self.vae = reference(VideoVAE, 0.7, image=vae_oracle.IMAGE, **vae_oracle.SMALL)
+        self.vae = reference(VideoVAEOracle, 0.7, image=vae_oracle.IMAGE, **vae_oracle.SMALL)
 
     def save_pretrained(self, folder):
         size = oracle.TWO

@@ -123,7 +123,7 @@ class SpatialVAE(nn.Module):
         self.module = AutoencoderKL(**config)
 
 
-class VideoVAE(nn.Module):
+class VideoVAEOracle(nn.Module):
     """Both, as one file holds them."""
 
     def __init__(self, image, **size):

@@ -84,7 +84,7 @@ def test_the_second_networks_have_the_published_keys_and_shapes(size, num_parame
 def test_the_video_vae_has_the_published_keys_and_shapes():
     with torch.device("meta"):
         image = SIDES | {"up_block_types": ("UpDecoderBlock2D",) * 4, "latent_channels": 4}
-        theirs = vae_oracle.VideoVAE(image, **vae_oracle.FULL).state_dict()
+        theirs = vae_oracle.VideoVAEOracle(image, **vae_oracle.FULL).state_dict()
         ours = vae_of(theirs, Standard(vae_oracle.SHIFT, vae_oracle.SCALE), 17)
         found = to_foreign(ours.state_dict(), opensora_vae_entries(ours))
     assert shapes(found) == shapes(theirs)
