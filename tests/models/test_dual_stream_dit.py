@@ -75,7 +75,7 @@ def test_new_blocks_are_the_identity(x, c_noise):
     assert len(seen) == 6
     for before, after in seen:
         outs = after if isinstance(after, tuple) else (after,)
-        assert all(torch.equal(a, b) for a, b in zip(before, outs, strict=False))
+        assert all(torch.equal(*pair) for pair in zip(before[: len(outs)], outs, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         )
         self.conv_blocks = nn.ModuleList(
             Conv(width, width, stride=2) if is_halved else nn.Identity()
-            for width, is_halved in zip(widths, halves, strict=False)
+            for width, is_halved in zip(widths[: len(halves)], halves, strict=True)
         )
         self.res_blocks = blocks(widths[-1], widths[-1], depth)
         self.norm1, self.conv2 = nn.GroupNorm(32, widths[-1]), Conv(widths[-1], 8, 1)

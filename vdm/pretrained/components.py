@@ -30,7 +30,7 @@ from vdm.pretrained.diffusers_folder import load_unet, load_vae, save_unet, save
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
     SamplingRules,
-    rules_from_config,
+    read_rules,
     rules_of,
 )
 from vdm.pretrained.layout import CARD, read_folder, write_folder
@@ -137,7 +137,7 @@ def load_schedule(folder: str | Path) -> SamplingRules:
     """
     path = locate(folder)
     if (path / SCHEDULER_CONFIG).is_file():
-        return rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
+        return read_rules(path)
     parts = _read(folder, (), Reading(is_plan=True))
     if parts.schedule is None:
         raise ValueError(f"{folder}: the model has no schedule")

@@ -20,20 +20,19 @@ from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
 from vdm.pretrained.diffusers_dit_config import config_from_dit
-from vdm.pretrained.diffusers_files import CONFIG, read_config
+from vdm.pretrained.diffusers_files import CONFIG, INDEX, read_config, read_index
 from vdm.pretrained.diffusers_folder import VERSION, load_vae, save_vae
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
     SamplingRules,
     config_from_rules,
-    rules_from_config,
+    read_rules,
     rules_of,
 )
 from vdm.pretrained.loading import Reading
 from vdm.pretrained.parts import Defaults, Parts, around
 from vdm.pretrained.t5_folder import load_t5_text, save_t5_text
 
-INDEX = "model_index.json"
 TEXT_TO_VIDEO, IMAGE_TO_VIDEO = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
 LATTE_TO_VIDEO, LTX_TO_VIDEO = "LattePipeline", "LTXPipeline"
 DIT_PIPELINES = (
@@ -90,16 +89,8 @@ def read_dit_pipeline(
         FileNotFoundError: If a file is missing.
         ValueError: If a part is missing, surplus, or not as it has to be.
     """
-    index, where = read_config(folder, INDEX), folder / INDEX
-    found = {name for name, value in index.items() if isinstance(value, list) and any(value)}
-    if surplus := sorted(found - set(PARTS)):
-        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(PARTS)}")
-    if missing := sorted(set(PARTS) - found):
-        raise ValueError(f"{where}: has no {missing[0]}")
-    scheduler = folder / "scheduler"
-    rules = rules_from_config(
-        read_config(scheduler, SCHEDULER_CONFIG), str(scheduler / SCHEDULER_CONFIG)
-    )
+    read_index(folder, PARTS)
+    rules = read_rules(folder / "scheduler")
     network, autoencoder = load_dit(folder / "transformer", how), load_vae(folder / "vae", how)
     settings = read_config(folder / "transformer", CONFIG)
     kind = _kind_of(network, settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,29 @@ from vdm.pretrained.tensor_files import TensorFiles
 CONFIG = "config.json"
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """How weight files are called: those of diffusers, of transformers, and older ones."""
+
+
+INDEX = "model_index.json"
+
+
+def read_index(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
+    """What a model folder says of its parts, of which none is missing or surplus.
+
+    Args:
+        folder: Holds ``model_index.json``.
+        parts: Names of those that there have to be.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a part is missing or surplus.
+    """
+    index, where = read_config(folder, INDEX), folder / INDEX
+    found = {name for name, value in index.items() if isinstance(value, list) and any(value)}
+    if surplus := sorted(found - set(parts)):
+        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(parts)}")
+    if missing := sorted(set(parts) - found):
+        raise ValueError(f"{where}: has no {missing[0]}")
+    return index
 
 
 def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:

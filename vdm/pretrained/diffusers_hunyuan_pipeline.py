@@ -12,19 +12,18 @@ from vdm.conditioning.llama_text import LlamaClipEncoder
 from vdm.models.dual_stream_dit import DualStreamDiT
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
 from vdm.pretrained.diffusers_dit_config import config_from_dit
-from vdm.pretrained.diffusers_files import read_config
+from vdm.pretrained.diffusers_files import INDEX, read_config, read_index
 from vdm.pretrained.diffusers_folder import VERSION, load_vae, save_vae
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
     config_from_rules,
-    rules_from_config,
+    read_rules,
     rules_of,
 )
 from vdm.pretrained.llama_folder import FOLDERS, load_llama_text, save_llama_text
 from vdm.pretrained.loading import Reading
 from vdm.pretrained.parts import Defaults, Envelope, Parts
 
-INDEX = "model_index.json"
 HUNYUAN_TO_VIDEO = "HunyuanVideoPipeline"
 PARTS = ("scheduler", "transformer", "vae", *FOLDERS)
 SYSTEM = "HunyuanVideo"
@@ -44,19 +43,13 @@ def read_hunyuan_pipeline(
         FileNotFoundError: If a file is missing.
         ValueError: If a part is missing, surplus, or not as it has to be.
     """
-    index, where = read_config(folder, INDEX), folder / INDEX
-    found = {name for name, value in index.items() if isinstance(value, list) and any(value)}
-    if surplus := sorted(found - set(PARTS)):
-        raise ValueError(f"{where}: got a part {surplus[0]}, expected {', '.join(PARTS)}")
-    if missing := sorted(set(PARTS) - found):
-        raise ValueError(f"{where}: has no {missing[0]}")
-    scheduler = folder / "scheduler"
-    rules = rules_from_config(
-        read_config(scheduler, SCHEDULER_CONFIG), str(scheduler / SCHEDULER_CONFIG)
-    )
+    read_index(folder, PARTS)
+    rules = read_rules(folder / "scheduler")
     network = load_dit(folder / "transformer", how)
     if not isinstance(network, DualStreamDiT) or network.given:
-        raise ValueError(f"{where}: got a network of another kind, expected one that reads words")
+        raise ValueError(
+            f"{folder / INDEX}: got a network of another kind, expected one that reads words"
+        )
     defaults = Defaults(
         129,
         24.0,

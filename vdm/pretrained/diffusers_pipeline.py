@@ -22,7 +22,7 @@ from vdm.pretrained.diffusers_folder import (
     load_vae,
 )
 from vdm.pretrained.diffusers_hunyuan_pipeline import HUNYUAN_TO_VIDEO, read_hunyuan_pipeline
-from vdm.pretrained.diffusers_scheduler import SCHEDULER_CONFIG, SamplingRules, rules_from_config
+from vdm.pretrained.diffusers_scheduler import SamplingRules, read_rules, rules_from_config
 from vdm.pretrained.diffusers_wan_pipeline import WAN_PIPELINES, read_wan_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.loading import Reading
@@ -137,8 +137,7 @@ def read_pipeline(
         kind = ANIMATEDIFF if kind == IMAGE else ANIMATEDIFF_XL
         rules = rules_from_config(_scheduler_of(motion, profile))
     else:
-        path = folder / "scheduler"
-        rules = rules_from_config(read_config(path, SCHEDULER_CONFIG), str(path / SCHEDULER_CONFIG))
+        rules = read_rules(folder / "scheduler")
     if kind == SPARSECTRL and control is None:
         control = folder / "controlnet"
     if kind == ANIMATEDIFF and rules.sampler == "latent_consistency":

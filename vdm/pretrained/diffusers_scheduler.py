@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vdm.diffusion.discrete_schedules import BetaSpacing, DDPMTable
@@ -17,6 +18,7 @@ from vdm.diffusion.preconditioning import (
 from vdm.diffusion.schedules import EDM, LinearPath, NoiseSchedule
 from vdm.diffusion.shifted_schedules import SNRShifted, ZeroTerminalSNR
 from vdm.diffusion.targets import X0, Eps, Target, V, Velocity
+from vdm.pretrained.diffusers_files import read_config
 from vdm.pretrained.diffusers_settings import ForeignConfig, reading_settings
 from vdm.pretrained.parts import Parts
 
@@ -70,6 +72,16 @@ def rules_of(parts: Parts) -> SamplingRules:
         defaults.time_grid_args,
         defaults.sampler,
     )
+
+
+def read_rules(folder: Path) -> SamplingRules:
+    """The rules that a scheduler's folder stands for.
+
+    Raises:
+        FileNotFoundError: If it holds no settings.
+        ValueError: As for :func:`rules_from_config`.
+    """
+    return rules_from_config(read_config(folder, SCHEDULER_CONFIG), str(folder / SCHEDULER_CONFIG))
 
 
 def rules_from_config(data: Mapping[str, Any], where: str = SCHEDULER_CONFIG) -> SamplingRules:

@@ -31,7 +31,7 @@ from vdm.pretrained.diffusers_folder import (
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
     config_from_rules,
-    rules_from_config,
+    read_rules,
     rules_of,
 )
 from vdm.pretrained.diffusers_settings import ForeignConfig
@@ -86,10 +86,7 @@ def read_wan_pipeline(
     """
     index, where = read_config(folder, INDEX), folder / INDEX
     found = _check_parts(index, where)
-    scheduler = folder / "scheduler"
-    rules = rules_from_config(
-        read_config(scheduler, SCHEDULER_CONFIG), str(scheduler / SCHEDULER_CONFIG)
-    )
+    rules = read_rules(folder / "scheduler")
     network = load_dit(folder / "transformer", how)
     if not isinstance(network, VideoDiT) or not is_wan(network):
         raise ValueError(f"{folder / 'transformer'}: got a network of another kind than Wan's")
