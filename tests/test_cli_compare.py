@@ -1,6 +1,9 @@
 """``vdm compare``: reports without work, runs what is missing, refuses what cannot be meant."""
 
+import contextlib
+import io
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -18,7 +21,7 @@ arms:
   few: {model: moving-shapes, sample: {steps: 1}}
   more: {model: moving-shapes, sample: {steps: 2}}
 seeds: [0, 1]
-scoring: {n: 2, num_resamples: 10}
+scoring: {n: 2, num_resamples: 10, protocols: [caption-accuracy]}
 sweep: {guidance_scale: [1.0]}
 sweep_n: 2
 """
@@ -28,12 +31,34 @@ def vdm(*words):
     return cli.main(["compare", *map(str, words)])
 
 
-@pytest.fixture
-def folder(tmp_path):
-    home = tmp_path / "experiments" / "007_steps"
+def write_experiment(root):
+    home = root / "experiments" / "007_steps"
     home.mkdir(parents=True)
     (home / "experiment.yaml").write_text(SMALL)
     return home
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_experiment(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """An experiment of which seed 0 was run, and what the command said."""
+    home = write_experiment(tmp_path_factory.mktemp("ran"))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert vdm(home, "--run", "--seeds", "0", "--out", home.parents[1] / "runs") == 0
+    return home, said.getvalue()
+
+
+@pytest.fixture
+def ran(first_run, tmp_path):
+    """A copy of it, to be worked on."""
+    root = first_run[0].parents[1]
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    return tmp_path / first_run[0].relative_to(root)
 
 
 def test_without_results_it_says_what_is_missing(folder, capsys):
@@ -42,22 +67,20 @@ def test_without_results_it_says_what_is_missing(folder, capsys):
     assert (folder / "table.md").is_file()
 
 
-def test_it_runs_what_is_missing_once(folder, tmp_path, capsys):
-    words = (folder, "--run", "--seeds", "0", "--out", tmp_path / "runs")
-    assert vdm(*words) == 0
-    said = capsys.readouterr().out
+def test_it_runs_what_is_missing_once(first_run, ran, tmp_path, capsys):
+    said = first_run[1]
     assert "1/2: few, seed 0" in said
     assert "2/2: more, seed 0" in said
     assert "**Not run yet:** few (seed 1), more (seed 1)." in said
-    result = json.loads((folder / "results" / "more-s0.json").read_text())
+    result = json.loads((ran / "results" / "more-s0.json").read_text())
     assert set(result["outcomes"]) == {"test-iid/1 object"}
     assert len(result["outcomes"]["test-iid/1 object"]) == 2
     assert result["sampling"]["seconds"] > 0
     assert [row["value"] for row in result["sweep"]] == [1.0]
-    assert (folder / "quality_guidance_scale.svg").is_file()
-    assert vdm(*words) == 0
+    assert (ran / "quality_guidance_scale.svg").is_file()
+    assert vdm(ran, "--run", "--seeds", "0", "--out", tmp_path / "runs") == 0
     assert "1/" not in capsys.readouterr().out.split("# 007")[0]
-    assert vdm(folder, "--retrain", "few", "--seeds", "0", "--out", tmp_path / "runs") == 0
+    assert vdm(ran, "--retrain", "few", "--seeds", "0", "--out", tmp_path / "runs") == 0
     assert "1/1: few, seed 0" in capsys.readouterr().out
 
 
@@ -98,11 +121,10 @@ def test_every_experiment_is_in_the_list():
             assert heading in text, path.parent.name
 
 
-def test_arms_are_timed_side_by_side(folder, tmp_path, capsys):
-    assert vdm(folder, "--run", "--seeds", "0", "--out", tmp_path / "runs") == 0
-    (folder / "experiment.yaml").write_text(SMALL + "timed: {num_frames: [8]}\n")
-    assert vdm(folder, "--time") == 0
-    timing = read_timing(read_experiment(folder))
+def test_arms_are_timed_side_by_side(ran, capsys):
+    (ran / "experiment.yaml").write_text(SMALL + "timed: {num_frames: [8]}\n")
+    assert vdm(ran, "--time") == 0
+    timing = read_timing(read_experiment(ran))
     asked = [(row["arm"], row["argument"], row["value"]) for row in timing.rows]
     settings = [(None, None), ("guidance_scale", 1.0), ("num_frames", 8)]
     assert asked == [(arm, *setting) for arm in ("few", "more") for setting in settings]

@@ -79,8 +79,11 @@ def test_a_small_network_is_trained_on_what_there_is(model, shards, tmp_path, re
     assert run.data == ("latents of 1 real videos" if real else "latents of the embedded world")
     assert [clip.frames.shape[2] for _, clip in run.clips] == [16, 16]
     assert run.said().startswith(("fell from", "did not fall from"))
+
+
+def test_a_training_that_fails_says_so(model, tmp_path):
     with pytest.raises(RuntimeError, match="training ended with status 2"):
-        first_minute(model, None, folder, 300, ["--trainer.max_stepz", "4"])
+        first_minute(model, None, tmp_path / "training", 300, ["--trainer.max_stepz", "4"])
 
 
 def test_what_cannot_work_is_refused_before_the_first_stage(model, tmp_path, capsys):

@@ -32,7 +32,6 @@ def test_stable_video_diffusion(tmp_path):
     assert stages["network"].num_calls == 2 * 25  # its guidance is a ramp
     # 25 frames of 576x1024 where the settings say nothing else; 80 TFLOP were counted in diffusers.
     assert stages["network"].flops == pytest.approx(80 * TERA, rel=0.05)
-    assert planned(tmp_path, num_frames=14)["network"].flops < 0.6 * stages["network"].flops
 
 
 def test_modelscope(tmp_path):
