@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import vdm
 from tests.models.unet3d_oracles import relative_error
 from tests.pretrained.test_diffusers_pipeline import agree, our_frames, their_frames
-from tests.pretrained.tiny_models import animatediff, image
+from tests.pretrained.tiny_models import animatediff, image, image_xl
 from vdm.cli import main
 from vdm.pretrained.diffusers_folder import load_unet
 from vdm.pretrained.lora import read_loras
@@ -134,6 +134,58 @@ def test_every_map_of_an_image_model_may_be_changed(theirs, noise, tmp_path):
     steps = torch.tensor([981.0, 41.0])
     expected = theirs.unet(x, steps, text.repeat_interleave(3, 0)).sample
     assert relative_error(ours.network(x, steps, Conditioning(text=text)), expected) < 1e-5
+
+
+def flat_name(name, per_level):
+    """As most scripts call a map of Stable Diffusion XL."""
+    kinds = {"resnets": "0", "attentions": "1", "downsamplers": "0", "upsamplers": "2"}
+    resnet = {
+        "conv1": "in_layers_2",
+        "time_emb_proj": "emb_layers_1",
+        "conv_shortcut": "skip_connection",
+    }
+    side, *rest = name.split(".")
+    rest[-1] = resnet.get(rest[-1], rest[-1])
+    if side == "mid_block":
+        place = {"attentions0": "1", "resnets0": "0", "resnets1": "2"}["".join(rest[:2])]
+        return "_".join(("middle_block", place, *rest[2:]))
+    level, kind, number, *rest = rest
+    place = per_level * int(level) + int(number)
+    if "samplers" in kind:
+        place += per_level - 1
+        rest = ["op"] if kind == "downsamplers" else rest
+    if side == "down_blocks":
+        return "_".join(("input_blocks", str(place + 1), kinds[kind], *rest))
+    return "_".join(("output_blocks", str(place), kinds[kind], *rest))
+
+
+def test_maps_of_an_xl_model_have_the_names_of_its_authors(tmp_path):
+    theirs = image_xl()
+    theirs.save_pretrained(tmp_path / "image")
+    per_level = theirs.unet.config.layers_per_block + 1
+    pattern = r"(to_(q|k|v|out\.0)|ff\.net\.2|proj_in|conv1|emb_proj|shortcut|samplers\.0\.conv)$"
+    found = {name: flat_name(name, per_level) for name in maps(theirs.unet, pattern)}
+    found |= {"time_embedding.linear_2": "time_embed_2", "add_embedding.linear_1": "label_emb_0_0"}
+    state = {}
+    for name, flat in found.items():
+        down, up = draw(theirs.unet.get_submodule(name))
+        state |= {
+            f"lora_unet_{flat}.lora_down.weight": down,
+            f"lora_unet_{flat}.lora_up.weight": up,
+        }
+        state[f"lora_unet_{flat}.alpha"] = torch.tensor(ALPHA)
+    assert all(any(way in key for key in state) for way in ("input_", "middle_", "output_"))
+    save_file(state, tmp_path / "style.safetensors")
+    files = read_loras({tmp_path / "style.safetensors": SCALE})
+    ours = load_unet(tmp_path / "image" / "unet", lora=files).state_dict()
+    before = load_unet(tmp_path / "image" / "unet").state_dict()
+    assert sum(not torch.equal(ours[key], before[key]) for key in ours) == len(found)
+    theirs.load_lora_weights(tmp_path / "style.safetensors")
+    theirs.fuse_lora(lora_scale=SCALE)
+    theirs.unload_lora_weights()
+    theirs.unet.save_pretrained(tmp_path / "merged")
+    for key, value in load_unet(tmp_path / "merged").state_dict().items():
+        torch.testing.assert_close(ours[key], value, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*was not trained on")

@@ -17,6 +17,7 @@ from torch import Tensor
 from vdm.pretrained.diffusers_files import read_state
 from vdm.pretrained.hub import fetch, is_hub_id
 from vdm.pretrained.loading import name_some, read_safetensors
+from vdm.pretrained.lora_names import old_names
 from vdm.pretrained.original_motion import modern_name
 from vdm.pretrained.tensor_files import LateTensors, name_of, release
 
@@ -120,6 +121,7 @@ class LoraFile:
             ValueError: If there is no weight for one.
         """
         flat = {name.replace(".", "_"): key for name, key in names.items()}
+        flat |= {name.replace(".", "_"): names[key] for name, key in old_names(names).items()}
         pairs = [(names, self.parts.get(part, {})), (flat, self.flat.get(part, {}))]
         if lost := sorted(name for table, found in pairs for name in found if name not in table):
             hint = ", expected motion modules to add it to" if "motion_modules" in lost[0] else ""
@@ -174,8 +176,8 @@ def read_loras(lora: Lora | None) -> list[LoraFile]:
 
     Args:
         lora: A file, a folder that holds one, or a name on the hub; several of them; or each with
-            its scale. Files are those of diffusers, of PEFT, of kohya's scripts, or of
-            AnimateDiff's authors.
+            its scale. Files are those of diffusers, of PEFT, of kohya's scripts (for Stable
+            Diffusion XL too), or of AnimateDiff's authors.
 
     Raises:
         FileNotFoundError: If one is missing.
