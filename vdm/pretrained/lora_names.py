@@ -49,11 +49,11 @@ def old_names(names: Collection[str]) -> dict[str, str]:
         elif found := BLOCK.fullmatch(name):
             way, level, kind, number, rest = found.groups()
             place = per_level * int(level) + int(number)
-            part = 0 if kind == "resnets" else 1
+            part = "0" if kind == "resnets" else "1"
             made[f"{_list(way, place)}.{part}.{IN_RESNET.get(rest, rest)}"] = name
         elif found := RESIZE.fullmatch(name):
-            way, level = found[1], int(found[2])
-            place = per_level * (level + 1) - 1
+            way, level = found.groups()
+            place = per_level * (int(level) + 1) - 1
             has_attention = any(n.startswith(f"up_blocks.{level}.attentions.") for n in names)
             part = "0.op" if way == "down" else "2.conv" if has_attention else "1.conv"
             made[f"{_list(way, place)}.{part}"] = name
