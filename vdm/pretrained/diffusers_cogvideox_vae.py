@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.cogvideox_vae import CogVideoXDesign
 from vdm.autoencoder.latents import Factor
 from vdm.pretrained.diffusers_settings import ForeignConfig
-from vdm.pretrained.keymap import Entry
+from vdm.pretrained.keymap import Entry, reworded
 
 RENAMES = (
     (r"^(en|de)coder\.embed\.", r"\1coder.conv_in.conv."),
@@ -122,10 +121,4 @@ def write(vae: CausalVAE) -> dict[str, Any]:
 
 def entries(vae: CausalVAE) -> list[Entry]:
     """Where every weight lies."""
-    found = []
-    for key in vae.state_dict():
-        name = key
-        for pattern, theirs in RENAMES:
-            name = re.sub(pattern, theirs, name)
-        found.append(Entry(name, (key,)))
-    return found
+    return [Entry(reworded(key, RENAMES), (key,)) for key in vae.state_dict()]

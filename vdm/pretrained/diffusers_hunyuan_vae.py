@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from vdm.autoencoder.causal_vae import CausalVAE
@@ -10,7 +9,7 @@ from vdm.autoencoder.hunyuan_vae import HunyuanVideoDesign
 from vdm.autoencoder.latents import Factor
 from vdm.autoencoder.windowed_vae import WindowedVAE
 from vdm.pretrained.diffusers_settings import ForeignConfig
-from vdm.pretrained.keymap import Entry
+from vdm.pretrained.keymap import Entry, reworded
 
 IN_TIME = (False, True, True)
 """Whether frames are fewer after a level, or more: the first is one of space alone, both ways."""
@@ -113,10 +112,4 @@ def write(vae: CausalVAE) -> dict[str, Any]:
 
 def entries(vae: CausalVAE) -> list[Entry]:
     """Where every weight lies."""
-    found = []
-    for key in vae.state_dict():
-        name = key
-        for pattern, theirs in RENAMES:
-            name = re.sub(pattern, theirs, name)
-        found.append(Entry(name, (key,)))
-    return found
+    return [Entry(reworded(key, RENAMES), (key,)) for key in vae.state_dict()]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from vdm.autoencoder.ltx_vae import LTXVAE, LTXDecoderSize, LTXEncoderSize
 from vdm.layers.positions import Axes
 from vdm.pretrained.diffusers_settings import ForeignConfig
-from vdm.pretrained.keymap import Entry
+from vdm.pretrained.keymap import Entry, reworded
 
 DECODE_TIME = 0.05
 """The noise time that published decoders are told, if they are told any."""
@@ -166,9 +165,7 @@ def entries(vae: LTXVAE) -> list[Entry]:
     for key in vae.state_dict():
         if key.endswith("second.norm.table"):
             continue  # with that of the first norm
-        name = key
-        for pattern, theirs in RENAMES:
-            name = re.sub(pattern, theirs, name)
+        name = reworded(key, RENAMES)
         if arguments["encoder"].folds:
             name = name.replace(".downsamplers.0.conv.", ".downsamplers.0.conv.conv.")
         both = (key, key.replace(".first.", ".second.")) if ".first.norm." in key else (key,)

@@ -9,7 +9,7 @@ from vdm.autoencoder.causal_vae import CausalVAE
 from vdm.autoencoder.latents import Standard
 from vdm.autoencoder.wan_vae import WanDesign, WanResidualDesign
 from vdm.pretrained.diffusers_settings import ForeignConfig
-from vdm.pretrained.keymap import Entry
+from vdm.pretrained.keymap import Entry, reworded
 
 MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
@@ -48,7 +48,8 @@ RENAMES = (
     (r"\.middle\.1\.", ".mid_block.attentions.0."),
     (r"\.middle\.2\.", ".mid_block.resnets.1."),
     (r"\.attention\.to_out\.", ".proj."),
-    (r"\.(first|second)\.", lambda found: {"first": ".1.", "second": ".2."}[found[1]]),
+    (r"\.first\.", ".1."),
+    (r"\.second\.", ".2."),
     (r"\.([12])\.(norm|conv)\.", r".\2\1."),
     (r"(norm(_out|[12])?)\.weight$", r"\1.gamma"),
     (r"\.shortcut\.", ".conv_shortcut."),
@@ -152,9 +153,7 @@ def entries(vae: CausalVAE) -> list[Entry]:
     for key, value in vae.state_dict().items():
         if QKV[1] in key or QKV[2] in key:
             continue  # with the queries
-        name = _levels(key, vae)
-        for pattern, theirs in RENAMES:
-            name = re.sub(pattern, theirs, name)  # type: ignore[arg-type, call-overload]
+        name = reworded(_levels(key, vae), RENAMES)
         if QKV[0] in key:
             parts = tuple(key.replace(QKV[0], part) for part in QKV)
             theirs = name.replace(QKV[0], "to_qkv.")

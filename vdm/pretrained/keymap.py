@@ -183,6 +183,18 @@ def renamed(key: str, names: Iterable[tuple[str, str]]) -> str:
     raise ValueError(f"got a network with {key}, for which the other layout has no name")
 
 
+def reworded(key: str, words: Iterable[tuple[str, str]]) -> str:
+    """Their name of one of our keys, in which one word after the other is another there.
+
+    Args:
+        key: The key.
+        words: Patterns of ours, and what stands there instead.
+    """
+    for ours, theirs in words:
+        key = re.sub(ours, theirs, key)
+    return key
+
+
 def _swap(value: Tensor) -> Tensor:
     """Rows with their halves in each other's place."""
     return torch.cat(value.chunk(2)[::-1])
