@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from vdm.autoencoder.causal_vae import CausalVAE
-from vdm.conditioning.clip_image import MEAN, STD, ClipImageEncoder, ClipStatesEncoder
+from vdm.conditioning.clip_image import ClipImageEncoder, ClipStatesEncoder
 from vdm.conditioning.given import InPlace
 from vdm.conditioning.picture import FramesOnGrey
 from vdm.conditioning.t5_text import T5TextEncoder
 from vdm.layers.position_rules import ThirdsRotary
 from vdm.models.dit import VideoDiT
 from vdm.models.experts import Experts
+from vdm.pretrained.clip_pictures import FOLDER, check_pictures, save_pictures
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
 from vdm.pretrained.diffusers_files import read_config
 from vdm.pretrained.diffusers_folder import (
@@ -34,17 +35,16 @@ from vdm.pretrained.diffusers_scheduler import (
     read_rules,
     rules_of,
 )
-from vdm.pretrained.diffusers_settings import ForeignConfig
 from vdm.pretrained.loading import Reading
 from vdm.pretrained.parts import Defaults, Parts, around
 from vdm.pretrained.t5_folder import load_t5_text, save_t5_text
 
-INDEX, PREPROCESSOR = "model_index.json", "preprocessor_config.json"
+INDEX = "model_index.json"
 FROM_WORDS, FROM_PICTURE = "WanPipeline", "WanImageToVideoPipeline"
 WAN_PIPELINES = (FROM_WORDS, FROM_PICTURE)
 PARTS = {"scheduler", "text_encoder", "tokenizer", "transformer", "vae"}
 SECOND = "transformer_2"
-PICTURES = {"image_encoder", "image_processor"}
+PICTURES = {"image_encoder", FOLDER}
 SETTINGS = {"boundary_ratio", "expand_timesteps"}
 NUM_TEXT = 512
 
@@ -185,24 +185,6 @@ def _system_of(network: nn.Module, given: Any) -> str:
     return T2V if given is None else TI2V_5B
 
 
-def _features(size: int) -> dict[str, Any]:
-    """How pictures are prepared for the image encoder."""
-    return {
-        "crop_size": {"height": size, "width": size},
-        "do_center_crop": True,
-        "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": list(MEAN),
-        "image_std": list(STD),
-        "image_processor_type": "CLIPImageProcessor",
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-        "size": {"shortest_edge": size},
-    }
-
-
 def _read_image_encoder(folder: Path, how: Reading) -> ClipImageEncoder:
     """The image encoder, whose pictures are prepared as usual.
 
@@ -210,14 +192,7 @@ def _read_image_encoder(folder: Path, how: Reading) -> ClipImageEncoder:
         ValueError: If they are not.
     """
     encoder = load_clip_image(folder / "image_encoder", how, ClipStatesEncoder)
-    path = folder / "image_processor"
-    features = ForeignConfig(read_config(path, PREPROCESSOR), str(path / PREPROCESSOR))
-    features.take("image_processor_type", None)  # also called by whether it computes in torch
-    usual = _features(encoder.size)
-    features.expect(**{name: usual[name] for name in usual if name != "image_processor_type"})
-    for name in ("data_format", "feature_extractor_type", "processor_class"):
-        features.take(name, None)
-    features.close()
+    check_pictures(folder, encoder.size)
     return encoder
 
 
@@ -277,11 +252,7 @@ def _save_image_encoder(
     if not isinstance(encoder, ClipStatesEncoder):
         return {name: [None, None] for name in sorted(PICTURES)}
     saved = save_transformer(encoder, encoder.kind, folder / "image_encoder", dtype)
-    _write_json(folder / "image_processor" / PREPROCESSOR, _features(encoder.size))
-    return {
-        "image_encoder": list(saved),
-        "image_processor": ["transformers", "CLIPImageProcessor"],
-    }
+    return {"image_encoder": list(saved), FOLDER: list(save_pictures(folder, encoder.size))}
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
