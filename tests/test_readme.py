@@ -41,6 +41,7 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     tiny_models.svd().save_pretrained("snapshot/stable-video-diffusion-img2vid-xt")
     cogvideox_pipeline("5b-i2v").save_pretrained("snapshot/CogVideoX-5b-I2V")
     hunyuan_pipeline().save_pretrained("snapshot/HunyuanVideo")
+    hunyuan_pipeline("i2v-replace").save_pretrained("snapshot/HunyuanVideo-I2V")
     ltx_pipeline().save_pretrained("snapshot/LTX-Video")
     ReleaseTwo().save_pretrained(Path("snapshot"))
     ReleaseOne().save_pretrained(Path())

@@ -1,32 +1,42 @@
-"""How close HunyuanVideo is to its reference, part by part and as a whole."""
+"""How close HunyuanVideo's models are to their reference, part by part and as a whole."""
 
 import torch
+from torchvision.transforms.functional import to_pil_image
 
 from tests.pretrained.parity_common import B, load_saved, quietly
-from tests.pretrained.tiny_dit import call_hunyuan, hunyuan_pipeline, told_hunyuan
+from tests.pretrained.tiny_dit import call_hunyuan, hunyuan_pipeline, see_little, told_hunyuan
 
 STEPS = 5
 PROMPTS, SEEDS = ["a cat runs", "the dogs"], [11, 5]
-SYSTEMS = ("HunyuanVideo",)
+SYSTEMS = {
+    "HunyuanVideo": "t2v",
+    "HunyuanVideo-I2V": "i2v-replace",
+    "HunyuanVideo-I2V-33ch": "i2v-concat",
+}
 REFERENCE = "diffusers"
 SIZE = {"height": 32, "width": 48}
 
 
 def pairs(system):
     """What both make, part by part."""
-    theirs = hunyuan_pipeline()
+    kind = SYSTEMS[system]
+    theirs = hunyuan_pipeline(kind)
     ours = load_saved(theirs)
     theirs.set_progress_bar_config(disable=True)
+    if kind == "t2v":
+        frames = [_frames(ours, theirs, num_frames) for num_frames in (5, 21)]
+    else:
+        frames = [_moved(ours, theirs, 4 if kind == "i2v-concat" else 0)]
     return {
-        "network": [_network(ours, theirs, num_frames) for num_frames in (1, 4)],
+        "network": [_network(kind, ours, theirs, num_frames) for num_frames in (1, 4)],
         "autoencoder": [_encoder(ours, theirs), _decoder(ours, theirs)],
-        "frames": [_frames(ours, theirs, num_frames) for num_frames in (5, 21)],
+        "frames": frames,
     }
 
 
-def _network(ours, theirs, num_frames):
+def _network(kind, ours, theirs, num_frames):
     x, steps = torch.randn(B, 4, num_frames, 6, 10), torch.tensor([999.0, 137.0])
-    cond = told_hunyuan("t2v", x.shape)
+    cond = told_hunyuan(kind, x.shape)
     return ours.network(x, steps, cond), call_hunyuan(theirs.transformer, x, steps, cond)
 
 
@@ -50,4 +60,25 @@ def _frames(ours, theirs, num_frames):
         prompt=PROMPTS, num_inference_steps=STEPS, generator=draws, output_type="pt", **common
     )
     clip = quietly(ours, PROMPTS, steps=STEPS, seed=SEEDS, **common)
+    return clip.frames, made.frames.transpose(1, 2)
+
+
+def _moved(ours, theirs, surplus):
+    """Of whole clips that move from pictures; there are more frames of some, which are left out."""
+    draws = [torch.Generator().manual_seed(seed) for seed in SEEDS]
+    pictures = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]
+    made = theirs(
+        pictures,
+        PROMPTS,
+        num_inference_steps=STEPS,
+        num_frames=9 + surplus,
+        guidance_scale=3.0,
+        generator=draws,
+        output_type="pt",
+        prompt_template=see_little(),
+        **SIZE,
+    )
+    scale = 1.0 if surplus else 3.0  # which one kind is not told
+    asked = {"image": pictures, "num_frames": 9, "guidance_scale": scale, **SIZE}
+    clip = quietly(ours, PROMPTS, steps=STEPS, seed=SEEDS, **asked)
     return clip.frames, made.frames.transpose(1, 2)

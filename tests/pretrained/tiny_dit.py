@@ -17,6 +17,7 @@ from diffusers import (
     CogVideoXTransformer3DModel,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
     LattePipeline,
@@ -26,11 +27,14 @@ from diffusers import (
     LTXVideoTransformer3DModel,
     WanTransformer3DModel,
 )
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_image2video import (
+    DEFAULT_PROMPT_TEMPLATE as SEEN_BY_THEM,
+)
 from einops import rearrange
 
 from tests.models.unet3d_oracles import reference
 from tests.pretrained.test_diffusers_vae import IMAGE as IMAGE_VAE
-from tests.pretrained.tiny_llama import make_clip, make_llama
+from tests.pretrained.tiny_llama import PATCH, SIDE, make_clip, make_llama, make_llava
 from tests.pretrained.tiny_t5 import make_text_encoder, make_tokenizer
 from vdm.types import Conditioning
 
@@ -317,16 +321,28 @@ HUNYUAN_VAE = {
 }
 
 
-def hunyuan_pipeline():
+def hunyuan_pipeline(kind="t2v"):
     """A whole model."""
-    tokenizer, llama = make_llama(HUNYUAN["text_embed_dim"])
+    pipeline, more = HunyuanVideoPipeline, {}
+    if kind == "t2v":
+        tokenizer, llama = make_llama(HUNYUAN["text_embed_dim"])
+    else:
+        tokenizer, pictures, llama = make_llava(HUNYUAN["text_embed_dim"])
+        pipeline, more = HunyuanVideoImageToVideoPipeline, {"image_processor": pictures}
     clip_tokenizer, clip = make_clip(HUNYUAN["pooled_projection_dim"])
-    return HunyuanVideoPipeline(
+    return pipeline(
         text_encoder=llama,
         tokenizer=tokenizer,
-        transformer=make_hunyuan(scale=0.7),
+        transformer=make_hunyuan(kind, scale=0.7),
         vae=reference(AutoencoderKLHunyuanVideo, 0.7, **HUNYUAN_VAE),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
         text_encoder_2=clip,
         tokenizer_2=clip_tokenizer,
+        **more,
     )
+
+
+def see_little():
+    """How texts are read in sight of a picture of a few parts, where the published one has more."""
+    count = (SIDE // PATCH) ** 2
+    return SEEN_BY_THEM | {"image_emb_len": count, "image_emb_end": 5 + count}

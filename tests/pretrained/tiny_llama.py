@@ -7,18 +7,25 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    CLIPVisionConfig,
     LlamaConfig,
     LlamaModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
 )
 
 from tests.pretrained import tiny_clip
 from vdm.conditioning.llama_text import QUESTION
+from vdm.conditioning.llava_text import PICTURE
+from vdm.conditioning.llava_text import QUESTION as QUESTION_OF_PICTURE
 
 SPECIAL = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<pad>"]
+SPECIAL.append(PICTURE)
 CLIP_LENGTH = 77
 
 
@@ -31,7 +38,7 @@ def make_llama_tokenizer():
     trainer = trainers.BpeTrainer(
         vocab_size=900, special_tokens=SPECIAL, initial_alphabet=letters, show_progress=False
     )
-    made.train_from_iterator([QUESTION], trainer)
+    made.train_from_iterator([QUESTION, QUESTION_OF_PICTURE], trainer)
     begin = SPECIAL[0]
     made.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", special_tokens=[(begin, made.token_to_id(begin))]
@@ -44,7 +51,11 @@ def make_llama_tokenizer():
 def make_llama(dim):
     """Tokenizer and model, every parameter drawn anew."""
     tokenizer = make_llama_tokenizer()
-    config = LlamaConfig(
+    return tokenizer, _drawn(LlamaModel(_config(tokenizer, dim)))
+
+
+def _config(tokenizer, dim):
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=dim,
         intermediate_size=20,
@@ -55,7 +66,33 @@ def make_llama(dim):
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=None,
     )
-    return tokenizer, _drawn(LlamaModel(config))
+
+
+SIDE, PATCH = 12, 4
+"""Pixels of what tiny models see of a picture, and of its parts."""
+
+
+def make_llava(dim):
+    """Tokenizer, how pictures are prepared, and a model that sees, every parameter drawn anew."""
+    tokenizer = make_llama_tokenizer()
+    eyes = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=20,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=SIDE,
+        patch_size=PATCH,
+    )
+    config = LlavaConfig(
+        vision_config=eyes,
+        text_config=_config(tokenizer, dim),
+        image_token_index=tokenizer.convert_tokens_to_ids(PICTURE),
+        image_seq_length=(SIDE // PATCH) ** 2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    sides = {"height": SIDE, "width": SIDE}
+    pictures = CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size=sides)
+    return tokenizer, pictures, _drawn(LlavaForConditionalGeneration(config))
 
 
 def make_clip(dim):

@@ -102,8 +102,19 @@ class ClipStatesEncoder(ClipImageEncoder):
             pictures: In [-1, 1], of any size; what is outside of the square in the middle is not
                 seen.
         """
-        small = self._standard(middle(pictures, self.size).to(self.mean))
-        return self.model(pixel_values=small, output_hidden_states=True).hidden_states[-2]
+        return self.states(self.prepare(pictures))
+
+    def prepare(
+        self, pictures: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b 3 {self.size} {self.size}"]:
+        """What it sees of pictures."""
+        return self._standard(middle(pictures, self.size).to(self.mean))
+
+    def states(
+        self, squares: Float[Tensor, "b 3 {self.size} {self.size}"]
+    ) -> Float[Tensor, "b n d"]:
+        """The vectors of pictures that are prepared."""
+        return self.model(pixel_values=squares, output_hidden_states=True).hidden_states[-2]
 
 
 def middle(pictures: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 {size} {size}"]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vdm.conditioning.clip_text import ClipTextEncoder
@@ -90,6 +91,18 @@ class LlamaClipEncoder(nn.Module):
         Returns:
             States of the tokens, which of them are of the text where some are not, and a vector.
         """
+        numbers, valid = self._read(prompts)
+        states = self._states(self._embed(numbers))[:, self.num_question :]
+        valid = valid[:, self.num_question :]
+        mask = None if valid.all() else valid.to(states)
+        return TextStates(states, mask, self.clip(prompts).pooled_text)
+
+    def encode(self, prompts: Sequence[str]) -> TextStates:
+        """The same."""
+        return self(prompts)
+
+    def _read(self, prompts: Sequence[str]) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"]]:
+        """Tokens of what is asked, and 1 where they are of it; shorter texts are filled up."""
         length = self.num_question + self.max_length
         told = self._tokenize(
             [self.question.replace("{}", prompt) for prompt in prompts],
@@ -99,21 +112,21 @@ class LlamaClipEncoder(nn.Module):
             return_tensors="pt",
         )
         self._warn_of_ends(prompts, length)
-        device = self.llama.embed_tokens.weight.device
-        numbers = told.input_ids.to(device)
-        # Tokens that fill up stand behind all others, which do not see them.
-        seen = rearrange(causal(numbers.shape[1], device), "n m -> 1 1 n m")
-        found = self.llama(
-            input_ids=numbers, attention_mask=seen, output_hidden_states=True, use_cache=False
-        )
-        states = found.hidden_states[-1 - self.NUM_SKIPPED][:, self.num_question :]
-        valid = told.attention_mask[:, self.num_question :]
-        mask = None if valid.all() else valid.to(states)
-        return TextStates(states, mask, self.clip(prompts).pooled_text)
+        return told.input_ids, told.attention_mask
 
-    def encode(self, prompts: Sequence[str]) -> TextStates:
-        """The same."""
-        return self(prompts)
+    def _embed(self, numbers: Int[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
+        """What the model calls tokens."""
+        table = self.llama.embed_tokens
+        return table(numbers.to(table.weight.device))
+
+    def _states(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """What the third layer from the end makes of tokens."""
+        # Tokens that fill up stand behind all others, which do not see them.
+        seen = rearrange(causal(tokens.shape[1], tokens.device), "n m -> 1 1 n m")
+        found = self.llama(
+            inputs_embeds=tokens, attention_mask=seen, output_hidden_states=True, use_cache=False
+        )
+        return found.hidden_states[-1 - self.NUM_SKIPPED]
 
     def _warn_of_ends(self, prompts: Sequence[str], length: int) -> None:
         """Say whose end is not read."""
@@ -123,7 +136,7 @@ class LlamaClipEncoder(nn.Module):
                 warnings.warn(
                     f"got a prompt of {count - self.num_question} tokens, of which "
                     f"{self.max_length} are read: {prompt[:40]!r}...",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
 
     def _place_angles(self, device: torch.device) -> None:

@@ -58,6 +58,32 @@ class PictureTokens:
 
 
 @dataclass(frozen=True)
+class SeenFrame:
+    """The picture is the first frame, and texts are read in sight of it.
+
+    What guidance leads away from is read in sight of a black one. Sampling starts from a clip that
+    stands still, at almost all noise, though the network is told of nothing but noise.
+
+    Args:
+        is_ahead: Whether the picture is a latent frame of its own ahead of the clip, which is made
+            with it, for later ones to be decoded well, and then left out; otherwise it is the
+            clip's first, and stays as it is.
+        start: Noise time of the clip that stands still.
+
+    Source:
+        tencent/HunyuanVideo-I2V, as in its pipeline of diffusers.
+    """
+
+    is_ahead: bool = False
+    start: float = 0.999
+
+    @property
+    def keeps_given(self) -> bool:
+        """Whether the picture comes back as it is."""
+        return not self.is_ahead
+
+
+@dataclass(frozen=True)
 class FramesOnGrey:
     """Pictures are frames of the clip: latents of a grey clip with them stand beside the noise.
 

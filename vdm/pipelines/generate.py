@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vdm.conditioning.given import DrawnInPlace, InPlace
 from vdm.conditioning.likeness import Likeness
-from vdm.conditioning.picture import FramesOnGrey, PictureRule
+from vdm.conditioning.picture import FramesOnGrey, PictureRule, SeenFrame
 from vdm.conditioning.sparse import SparseFrames
 from vdm.conditioning.text import TextStates, read_by
 from vdm.diffusion import samplers, time_grids
@@ -35,6 +35,7 @@ from vdm.pipelines.guide import denoiser_of, read_guide, unsaid
 from vdm.pipelines.pictures import (
     count_pictures,
     drawn_frame,
+    in_sight,
     likeness_fields,
     picture_fields,
     refuse_frames,
@@ -48,7 +49,7 @@ from vdm.pipelines.request import (
     tell_scale,
     time_grid_for,
 )
-from vdm.pipelines.start import first_step, noisy_start, read_start, roughened
+from vdm.pipelines.start import first_step, noise_start, noisy_start, read_start, roughened
 from vdm.pipelines.steering import steering_fields
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning
@@ -242,10 +243,11 @@ class Generator:
                 f"got last_image, model {self.parts.name!r} reads no single frame at the end: "
                 "expected video with a mask"
             )
-        draws_image = isinstance(self.parts.given, DrawnInPlace) and image is not None
+        is_seen = isinstance(self.parts.given, SeenFrame)
+        draws_image = is_seen or (isinstance(self.parts.given, DrawnInPlace) and image is not None)
         given, kept = None, video if start is None or mask is not None else None
         told: dict[str, Tensor] = {}
-        if moves_picture:
+        if moves_picture or is_seen:
             refuse_frames(self.parts.name, kept, mask, raw)
         elif is_steered:
             ends = (image, last_image)
@@ -278,20 +280,20 @@ class Generator:
         if start is not None:
             x = noisy_start(self, start, stream, eps, float(times[0]))
         else:
-            x = self._draw(stream, shape) if eps is None else eps
-            x = x.to(self.device, torch.float32) * self.schedule.start_std(float(times[0]))
+            x = noise_start(self, stream, shape, eps, exact.given, float(times[0]))
 
         if is_alike:
             raw.pop("motion_bucket", None)  # it chooses a mask
             like = (self, image, grid, (height, width), stream, motion_bucket)
             shown = hidden = likeness_fields(*like)
         wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
-        positive = self._conditioning(wanted, raw, shown, batch)
+        seen, unseen = in_sight(image) if is_seen else (None, None)
+        positive = self._conditioning(wanted, raw, shown, batch, seen)
         negative = None
         if between.is_on:
             rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
             rest |= inputs.no_label(self.network, raw)
-            negative = self._conditioning(unwanted, rest, hidden, batch)
+            negative = self._conditioning(unwanted, rest, hidden, batch, unseen)
             if getattr(self.text_encoder, "masks_alike", False):
                 negative = negative.replace(text_mask=positive.text_mask)
             if negative_prompt is None and not unwanted:
@@ -303,9 +305,10 @@ class Generator:
             guided = between.denoise(denoiser_of(self, sample), positive, negative, times)
             denoise = keep_given(guided, exact, self.parts.given)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
-        latents = put_back(latents, exact, self.parts.given)[:, :, -grid.num_latent_frames :]
+        latents = put_back(latents, exact, self.parts.given)
         if output == "latents":
-            return latents
+            return latents[:, :, -grid.num_latent_frames :]
+        latents = latents[:, :, -(grid.num_latent_frames + geometry.num_ahead) :]
         asked = {
             "prompt": inputs.text_of(prompt),
             "negative_prompt": inputs.text_of(negative_prompt),
@@ -351,13 +354,6 @@ class Generator:
         """The same of a network that says something of the variance."""
         return self.network.with_variance(x.to(self.dtype), c_noise, cond).float()
 
-    def _draw(self, stream: SampleNoise, shape: tuple[int, int, int, int]) -> Tensor:
-        """Noise for every sample, drawn in the published order."""
-        c, t, h, w = shape
-        if self.parts.defaults.frames_first:
-            return stream.draw((t, c, h, w)).transpose(1, 2)
-        return stream.draw(shape)
-
     def _told(
         self,
         raw: Mapping[str, Tensor],
@@ -381,9 +377,10 @@ class Generator:
         raw: Mapping[str, Tensor],
         told: Mapping[str, Tensor] | None,
         batch: int,
+        seen: Tensor | None = None,
     ) -> Conditioning:
         """Everything the network is told, one row per sample, checked against what it reads."""
-        found = {**self._encode_prompt(prompt), **raw, **(told or {})}
+        found = {**self._encode_prompt(prompt, seen), **raw, **(told or {})}
         rows = {
             name: inputs.repeat_to(torch.as_tensor(value), batch) for name, value in found.items()
         }
@@ -401,8 +398,10 @@ class Generator:
         """
         self._encode_prompt(prompt)
 
-    def _encode_prompt(self, prompt: Prompt | None) -> dict[str, Tensor]:
-        """The text fields of the conditioning."""
+    def _encode_prompt(
+        self, prompt: Prompt | None, seen: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The text fields of the conditioning, of texts that may be read in sight of a picture."""
         if isinstance(prompt, Tensor):
             mask = torch.ones(prompt.shape[:2], device=prompt.device)
             return read_by(self.network, TextStates(prompt, mask, None))
@@ -412,7 +411,7 @@ class Generator:
             return {}
         texts = [prompt or ""] if isinstance(prompt, str | None) else list(prompt)
         with self._working("text_encoder"):
-            states = self.text_encoder.encode(texts)
+            states = self.text_encoder.encode(texts, *(() if seen is None else (seen,)))
         return read_by(self.network, states)
 
     def _given_latents(
@@ -446,10 +445,13 @@ class Generator:
     def _decode(self, latents: Tensor, grid: TimeGrid, decode_frames: int | None) -> Tensor:
         if self.autoencoder is None:
             return latents[:, :, : grid.num_frames]
+        surplus = self.geometry.num_ahead * self.geometry.strides[0]
+        num_frames = grid.num_frames + surplus
         with self._working("autoencoder"):
-            return self.autoencoder.decode(
-                latents.to(self.dtype), num_frames=grid.num_frames, decode_frames=decode_frames
+            video = self.autoencoder.decode(
+                latents.to(self.dtype), num_frames=num_frames, decode_frames=decode_frames
             )
+        return video[:, :, surplus:]
 
     def _latent_shape(self, grid: TimeGrid, height: int, width: int) -> tuple[int, int, int, int]:
         _, sh, sw = self.geometry.strides

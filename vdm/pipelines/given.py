@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vdm.conditioning.given import InPlace, Showing
+from vdm.conditioning.picture import SeenFrame
 from vdm.pipelines.inputs import common_batch, repeat_to
 from vdm.types import Conditioning, Denoise
 from vdm.utils.rng import SampleNoise, derive_seed
@@ -298,6 +299,8 @@ def show_given(
 
 def keeps_given(showing: Any) -> bool:
     """Whether a model leaves given latents as they are."""
+    if isinstance(showing, SeenFrame):
+        return showing.keeps_given
     return not isinstance(showing, Showing) or showing.fill.keeps_given
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vdm.conditioning.given import DrawnInPlace
 from vdm.conditioning.picture import FirstFrame, PictureTokens
 from vdm.pipelines.given import open_image, read_image
 from vdm.pipelines.inputs import repeat_to
@@ -101,22 +102,35 @@ def drawn_frame(
     """Latents of a picture as the first of a clip, zeros behind them; and 1 where they are.
 
     Args:
-        generator: The model.
+        generator: A model whose ``given`` is :class:`vdm.conditioning.given.DrawnInPlace`, which
+            draws from what the autoencoder says of a picture, or
+            :class:`vdm.conditioning.picture.SeenFrame`.
         image: One picture, or one per sample.
         grid: The clip's time axis.
         size: Height and width of the clip in pixels.
-        stream: Where the draw from what the autoencoder says of a picture comes from.
+        stream: Where the draw comes from.
+
+    Raises:
+        ValueError: If there is no picture.
     """
+    if image is None:
+        raise ValueError(f"got no image, model {generator.parts.name!r} needs one to move from")
+    draws = isinstance(generator.parts.given, DrawnInPlace)
     pixels = repeat_to(read_image(image, *size), len(stream.generators))
     pixels = pixels.to(generator.device, generator.dtype)
     with generator._working("autoencoder"):
         drawn = [
-            generator.autoencoder.encode(one, sample=True, generator=own)
+            generator.autoencoder.encode(one, sample=draws, generator=own)
             for one, own in zip(pixels[:, :, None].split(1), stream.generators, strict=True)
         ]
-    room = (0, 0, 0, 0, 0, grid.num_latent_frames - 1)
+    room = (0, 0, 0, 0, 0, generator.geometry.num_latent_frames(grid) - 1)
     latents = F.pad(torch.cat(drawn).float(), room)
     return latents, F.pad(torch.ones_like(latents[:1, :1, :1]), room)
+
+
+def in_sight(image: Any) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "1 3 1 1"]]:
+    """What is seen while a prompt is read, and while what guidance leads away from is read."""
+    return native(image), -torch.ones(1, 3, 1, 1)
 
 
 def _token_fields(

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from vdm.conditioning.picture import FramesOnGrey, Picture
+from vdm.conditioning.picture import FramesOnGrey, Picture, SeenFrame
 from vdm.diffusion import samplers
 from vdm.layers.positions import forget_tables
 from vdm.pipelines.request import check_scale, check_steps, geometry_of, named, time_grid_for
@@ -146,7 +146,7 @@ def plan(
     named(samplers, sampler, "sampler")
 
     channels = getattr(parts.autoencoder, "latent_channels", 3)
-    size = (grid.num_latent_frames, height // strides[1], width // strides[2])
+    size = (geometry.num_latent_frames(grid), height // strides[1], width // strides[2])
     latents = torch.empty(batch, channels, *size, device="meta", dtype=dtype)
     # Heun's method looks ahead in every step but the last.
     is_told = "guidance" in getattr(parts.network, "reads", ())  # the scale, in one call
@@ -160,17 +160,29 @@ def plan(
     if text_encoder is not None:
         prompts = [""] * batch
         encode: Callable[..., Any] = text_encoder.encode  # type: ignore[assignment]
+        if isinstance(parts.given, SeenFrame):
+            # What is cut out of a picture, which is made outside of the device.
+            side: Any = text_encoder.eyes.size  # type: ignore[union-attr]
+            square = torch.empty(1, 3, side, side, device="meta", dtype=dtype)
+            encode = partial(text_encoder, squares=square)
         stages.append(_measure("text_encoder", text_encoder, lambda: encode(prompts), num_sides))
     if isinstance(parts.given, Picture):
         stages += _of_picture(parts.image_encoder, autoencoder, (batch, 3, height, width), dtype)
+    if isinstance(parts.given, SeenFrame):
+        first = torch.empty(batch, 3, 1, height, width, device="meta", dtype=dtype)
+        look: Callable[..., Tensor] = autoencoder.encode  # type: ignore[union-attr, assignment]
+        stages.append(_measure("encoder", autoencoder, lambda: look(first), 1))  # type: ignore[arg-type]
     if isinstance(parts.given, FramesOnGrey):
         clip = (batch, 3, grid.num_frames, height, width)
         stages += _of_frames(parts.given, parts.image_encoder, autoencoder, clip, dtype)
     stages.append(_measure("network", network, lambda: one(latents, c_noise, cond), calls))
     if autoencoder is not None:
-        arguments = {"num_frames": grid.num_frames, "decode_frames": decode_frames}
+        num_ahead = geometry.num_ahead
+        kept = latents[:, :, -(grid.num_latent_frames + num_ahead) :]
+        decoded = grid.num_frames + num_ahead * strides[0]
+        arguments = {"num_frames": decoded, "decode_frames": decode_frames}
         decode: Callable[..., Tensor] = autoencoder.decode  # type: ignore[assignment]
-        stages.append(_measure("decoder", autoencoder, lambda: decode(latents, **arguments), 1))
+        stages.append(_measure("decoder", autoencoder, lambda: decode(kept, **arguments), 1))
     return stages
 
 
@@ -237,6 +249,7 @@ def _conditioning(parts: Parts, network: nn.Module, latents: Tensor) -> Conditio
     """Every field that the network needs, in the shapes that it was built for."""
     arguments = getattr(getattr(network, "unet", network), "_init_args", {})
     batch, length = len(latents), getattr(parts.text_encoder, "max_length", TEXT_LENGTH)
+    length += getattr(parts.text_encoder, "num_seen", 0)
     num_image = getattr(parts.image_encoder, "num_tokens", PICTURE_LENGTH)
     num_image *= getattr(parts.given, "num_told", 1)
     image_dim: Any = getattr(network, "image_dim", None) or arguments.get("text_dim")

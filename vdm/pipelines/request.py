@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vdm.conditioning.picture import SeenFrame
 from vdm.pretrained.parts import Defaults, Parts
 from vdm.utils.time_grid import TimeGrid
 
@@ -28,17 +29,19 @@ class Geometry:
         pads_frames: Whether latent frames that do not fill whole tokens get more in front of them,
             which are made with the others and then left out.
         piece: Frames that the autoencoder encodes by themselves; None for whole clips.
+        num_ahead: Latent frames ahead of a clip that are made and decoded with it, and left out.
     """
 
     strides: tuple[int, int, int]
     patch_size: tuple[int, int, int]
     pads_frames: bool = False
     piece: int | None = None
+    num_ahead: int = 0
 
     def num_latent_frames(self, grid: TimeGrid) -> int:
         """Latent frames that are made for a clip, those in front of it included."""
         patch = self.patch_size[0]
-        return -(-grid.num_latent_frames // patch) * patch
+        return -(-grid.num_latent_frames // patch) * patch + self.num_ahead
 
     def check_pixels(self, **sizes: int) -> None:
         """Refuse sizes that do not fill whole tokens.
@@ -82,6 +85,7 @@ def geometry_of(parts: Parts) -> Geometry:
         patch_size,
         parts.defaults.pads_frames,
         getattr(autoencoder, "frames_per_piece", None),
+        int(isinstance(parts.given, SeenFrame) and parts.given.is_ahead),
     )
 
 

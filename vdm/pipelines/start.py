@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.conditioning.picture import SeenFrame
 from vdm.pipelines.given import load_movie
 from vdm.pipelines.inputs import repeat_to
 from vdm.types import Latents
@@ -99,6 +100,37 @@ def noisy_start(
         eps = stream.draw(frames).transpose(1, 2)
     t = torch.full((batch,), time, device=latents.device, dtype=torch.float64)
     return generator.schedule.add_noise(latents, eps.to(latents), t)
+
+
+def noise_start(
+    generator: Generator,
+    stream: SampleNoise,
+    shape: tuple[int, int, int, int],
+    eps: Tensor | None,
+    given: Tensor | None,
+    time: float,
+) -> Latents:
+    """What sampling starts from, where it starts from noise: for some models not from it alone.
+
+    Args:
+        generator: The model.
+        stream: What is drawn for each sample, in the published order.
+        shape: Channels, frames, height and width of latents.
+        eps: The noise, if the user has it.
+        given: Latents of given frames, the first in its place, if there are any.
+        time: Noise time of the first step.
+    """
+    schedule, rule = generator.schedule, generator.parts.given
+    if eps is None and generator.parts.defaults.frames_first:
+        c, t, h, w = shape
+        eps = stream.draw((t, c, h, w)).transpose(1, 2)
+    elif eps is None:
+        eps = stream.draw(shape)
+    x = eps.to(generator.device, torch.float32)
+    if isinstance(rule, SeenFrame) and given is not None:
+        still = given[:, :, :1].expand_as(x).to(x)
+        x = schedule.add_noise(still, x, torch.full((len(x),), rule.start, device=x.device))
+    return x * schedule.start_std(time)
 
 
 def roughened(generator: Generator, latents: Latents, stream: SampleNoise) -> Latents:

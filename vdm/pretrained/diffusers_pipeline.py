@@ -21,7 +21,7 @@ from vdm.pretrained.diffusers_folder import (
     load_unet,
     load_vae,
 )
-from vdm.pretrained.diffusers_hunyuan_pipeline import HUNYUAN_TO_VIDEO, read_hunyuan_pipeline
+from vdm.pretrained.diffusers_hunyuan_pipeline import HUNYUAN_PIPELINES, read_hunyuan_pipeline
 from vdm.pretrained.diffusers_scheduler import SamplingRules, read_rules, rules_from_config
 from vdm.pretrained.diffusers_wan_pipeline import WAN_PIPELINES, read_wan_pipeline
 from vdm.pretrained.hub import fetch, is_hub_id
@@ -52,7 +52,7 @@ DEFAULTS = {
 KINDS = (SVD, MODELSCOPE, ANIMATEDIFF, SPARSECTRL, PIA, ANIMATEDIFF_XL, IMAGE, IMAGE_XL)
 TRANSFORMERS = dict.fromkeys(DIT_PIPELINES, read_dit_pipeline)
 TRANSFORMERS |= dict.fromkeys(WAN_PIPELINES, read_wan_pipeline)
-TRANSFORMERS[HUNYUAN_TO_VIDEO] = read_hunyuan_pipeline
+TRANSFORMERS |= dict.fromkeys(HUNYUAN_PIPELINES, read_hunyuan_pipeline)
 """What reads a model whose network is a transformer, by its class."""
 
 SYSTEMS = {
