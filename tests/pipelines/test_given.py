@@ -91,6 +91,14 @@ def test_latents_are_given_where_all_their_pixels_are():
     assert where[0, 0, 3].tolist() == [[0, 1, 1], [0, 1, 1]]
 
 
+def test_latents_of_pieces_are_given_as_each_counts_its_frames():
+    mask = torch.zeros(1, 1, 9, 1, 1)
+    mask[:, :, :6] = 1
+    assert given_latents(mask, (2, 1, 1), piece=5).flatten().tolist() == [1, 1, 1, 0, 0]
+    assert given_latents(mask, (2, 1, 1)).flatten().tolist() == [1, 1, 1, 0, 0]
+    assert given_latents(mask[:, :, :8], (2, 1, 1), piece=5).flatten().tolist() == [1, 1, 1, 1, 0]
+
+
 def test_gaps_are_filled_from_the_past_then_from_the_future_then_grey():
     video = torch.arange(1.0, 6).reshape(1, 1, 5, 1, 1).expand(1, 3, 5, 1, 1)
     for mask, expected in [

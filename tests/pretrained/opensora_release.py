@@ -156,18 +156,26 @@ class ReleaseTwo(Words):
             save_file(module.state_dict(), folder / name / "model.safetensors")
         self.save_words(folder)
 
-    def sample(self, prompts, negatives, noise, steps, scale, fps, size, num_frames):
-        """The loop of the rectified flow, guided."""
+    def given(self, video):
+        """Latents of a clip in [0, 1] as networks see them."""
+        return (self.vae.encode_mean(2 * video - 1) - self.vae.shift) / self.vae.scale
+
+    def sample(self, prompts, negatives, noise, steps, scale, fps, size, num_frames, given=None):
+        """The loop of the rectified flow, guided; the first latents may be given ones."""
         texts, mask = self.both(self.network, prompts, negatives)
         latent_frames = 1 if num_frames == 1 else num_frames // 17 * 5
         ratio = (size[0] * size[1] / 512**2) ** 0.5 * latent_frames**0.5
         times = [1 - k / steps for k in range(steps)]
         times = [ratio * t / (1 + (ratio - 1) * t) for t in times]
         rates = torch.full((2 * len(noise),), float(fps))
-        x = noise
+        x, known = noise.clone(), 0 if given is None else given.shape[2]
+        if given is not None:
+            x[:, :, :known] = given
+        is_noisy = torch.arange(x.shape[2]).expand(2 * len(x), -1) >= known
         for t, after in zip(times, [*times[1:], 0.0], strict=True):
             step = torch.full((2 * len(x),), 1000 * t)
-            out = self.network(torch.cat((x, x)), step, texts, mask, rates, size)
+            out = self.network(torch.cat((x, x)), step, texts, mask, rates, size, is_noisy)
             cond, uncond = out[:, :4].chunk(2)
-            x = x + (uncond + scale * (cond - uncond)) * (t - after)
+            moved = x + (uncond + scale * (cond - uncond)) * (t - after)
+            x = torch.where(is_noisy[: len(x), None, :, None, None], moved, x)
         return x

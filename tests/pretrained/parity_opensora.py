@@ -41,7 +41,11 @@ def pairs(system):
             _clean(ours, release),
         ],
         "autoencoder": [_encoder(ours, release), _decoder(ours, release)],
-        "frames": [_frames_of_two(ours, release)],
+        "frames": [
+            _frames_of_two(ours, release),
+            _frames_of_two(ours, release, image=torch.rand(B, 3, 10, 12)),
+            _frames_of_two(ours, release, 34, video=torch.rand(B, 3, 17, 10, 12)),
+        ],
     }
 
 
@@ -95,10 +99,13 @@ def _decoder(ours, release):
     return ours.autoencoder.decode(latents, num_frames=22), release.vae.decode(latents, 22)
 
 
-def _frames_of_two(ours, release):
-    noise = torch.randn(B, 4, 5, 5, 6)
+def _frames_of_two(ours, release, num_frames=17, **given):
+    """Of words, of a picture, or of a clip to go on with."""
+    noise = torch.randn(B, 4, num_frames // 17 * 5, 5, 6)
     words = [f"{prompt} aesthetic score: 6.5." for prompt in PROMPTS]
-    latents = release.sample(words, None, noise, STEPS, 7.0, 24, (10, 12), 17)
-    asked = {"steps": STEPS, "noise": noise, "num_frames": 17, "height": 10, "width": 12}
-    frames = quietly(ours, PROMPTS, **asked).frames
-    return frames, (release.vae.decode(latents, 17) / 2 + 0.5).clamp(0, 1)
+    known = [release.given(one if one.ndim == 5 else one[:, :, None]) for one in given.values()]
+    asked = (STEPS, 7.0, 24, (10, 12), num_frames, *known)
+    latents = release.sample(words, None, noise, *asked)
+    asked = {"steps": STEPS, "noise": noise, "num_frames": num_frames, "height": 10, "width": 12}
+    frames = quietly(ours, PROMPTS, **asked, **given).frames
+    return frames, (release.vae.decode(latents, num_frames) / 2 + 0.5).clamp(0, 1)

@@ -57,3 +57,13 @@ def test_keyframes_have_a_time_axis_of_their_own(num_frames, step):
     assert every.every(2).num_latent_frames == grid.every(2 * step).num_latent_frames
     with pytest.raises(ValueError, match="got step=0"):
         grid.every(0)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 6, 16, 17, 18, 34, 43])
+@pytest.mark.parametrize("piece", [None, 17])
+def test_latent_frames_stand_for_all_frames_of_a_clip(num_frames, piece):
+    grid = TimeGrid(num_frames, stride=4, piece=piece)
+    assert sum(grid.groups) == num_frames
+    assert len(grid.groups) == grid.num_latent_frames
+    whole = TimeGrid(51, stride=4, piece=17).groups
+    assert whole == 3 * [1, 4, 4, 4, 4]

@@ -155,7 +155,7 @@ class InPlace:
 
     Source:
         Chen et al. 2024, "Diffusion Forcing", arXiv:2407.01392, section 3; the first frame in
-        Wan-AI/Wan2.2-TI2V-5B.
+        Wan-AI/Wan2.2-TI2V-5B; Zheng et al. 2024, "Open-Sora", arXiv:2412.20404, section 3.
     """
 
 

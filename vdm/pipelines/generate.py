@@ -422,7 +422,7 @@ class Generator:
         if found is None:
             return None
         movie, pixels = found
-        where = given_latents(pixels, self.geometry.strides)
+        where = given_latents(pixels, self.geometry.strides, grid.piece)
         if not where.any():
             raise ValueError("got given pixels that fill no whole latent, expected at least one")
         if where.all():
@@ -433,7 +433,7 @@ class Generator:
             return self._encode(movie), where
         # Nothing is shown of what comes behind, and causal autoencoders do not look there.
         last = int(where.amax((0, 1, 3, 4)).nonzero().max())
-        latents = self._encode(movie[:, :, : 1 + last * self.geometry.strides[0]])
+        latents = self._encode(movie[:, :, : sum(grid.groups[: last + 1])])
         return F.pad(latents, (0, 0, 0, 0, 0, where.shape[2] - last - 1)), where
 
     def _encode(self, video: Tensor) -> Tensor:

@@ -204,17 +204,21 @@ def hold(video: Tensor, mask: Tensor) -> Float[Tensor, "b 3 t h w"]:
     return filled
 
 
-def given_latents(mask: Tensor, strides: tuple[int, int, int]) -> Float[Tensor, "b 1 t h w"]:
+def given_latents(
+    mask: Tensor, strides: tuple[int, int, int], piece: int | None = None
+) -> Float[Tensor, "b 1 t h w"]:
     """Which latents are given: those of whose pixels all are.
 
     Args:
         mask: ``(b, 1, t, h, w)`` over pixels.
-        strides: Of the autoencoder; the first latent frame stands for the first frame alone.
+        strides: Of the autoencoder.
+        piece: Frames that it encodes by themselves, see :class:`vdm.utils.time_grid.TimeGrid`.
     """
     st, sh, sw = strides
     cells = -torch.nn.functional.max_pool3d(-mask, (1, sh, sw))
-    groups = [cells[:, :, :1], *cells[:, :, 1:].split(st, dim=2)]
-    return torch.cat([group.amin(dim=2, keepdim=True) for group in groups if group.shape[2]], dim=2)
+    sizes = TimeGrid(mask.shape[2], stride=st, piece=piece).groups
+    groups = cells.split(sizes, dim=2)
+    return torch.cat([group.amin(dim=2, keepdim=True) for group in groups], dim=2)
 
 
 def open_image(path: Path) -> Image.Image:

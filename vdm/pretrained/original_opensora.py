@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from vdm.conditioning.given import InPlace
 from vdm.diffusion.discrete_schedules import DDPMTable
 from vdm.diffusion.preconditioning import DiscreteTimesteps, NoPreconditioning
 from vdm.diffusion.schedules import LinearPath
@@ -107,7 +108,7 @@ def read_opensora_2(
         "autoencoder": load_opensora_vae(find(VIDEO_VAE), how),
         "text_encoder": load_t5_text(text, text, len(words), "masked_alike", True, how=how),
     }
-    parts = complete(path.name, modules, RECTIFIED, TWO, system="Open-Sora 1.2")
+    parts = complete(path.name, modules, RECTIFIED, TWO, InPlace(), "Open-Sora 1.2")
     parts.envelope = TRAINED
     return parts
 

@@ -60,6 +60,18 @@ class TimeGrid:
         return 1 + -(-(self.num_frames - 1) // self.stride)
 
     @property
+    def groups(self) -> list[int]:
+        """Frames of the clip that each latent frame stands for."""
+        sizes = []
+        for start in range(0, self.num_frames, self.piece or self.num_frames):
+            left = min(self.num_frames - start, self.piece or self.num_frames)
+            first = 1 if self.piece is None else left % self.stride or self.stride
+            while left > 0:
+                sizes.append(min(first, left))
+                left, first = left - sizes[-1], self.stride
+        return sizes
+
+    @property
     def padded_frames(self) -> int:
         """The nearest number of frames at or above ``num_frames`` that fills every latent frame."""
         if self.piece is not None:
