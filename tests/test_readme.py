@@ -12,6 +12,7 @@ from PIL import Image
 import vdm
 from tests.pretrained import tiny_models
 from tests.pretrained.lavie_release import Release
+from tests.pretrained.open_sora_2_release import ReleaseV2, small_vae
 from tests.pretrained.opensora_release import FILE, ReleaseOne, ReleaseTwo
 from tests.pretrained.test_lora import of_authors
 from tests.pretrained.test_original_motion import make_adapter, original
@@ -45,6 +46,7 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     ltx_pipeline().save_pretrained("snapshot/LTX-Video")
     ReleaseTwo().save_pretrained(Path("snapshot"))
     ReleaseOne().save_pretrained(Path())
+    ReleaseV2().save_pretrained(Path("ckpts"))
     Path(FILE).rename("OpenSora-v1-HQ-16x512x512.pth")
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda name, **_: f"snapshot/{Path(name).name}"
@@ -63,7 +65,7 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
     )
     _, code = blocks(README, "python")
     names = {"vdm": vdm}
-    with tiny_sizes():
+    with tiny_sizes(), small_vae():
         exec(compile(code, "README.md", "exec"), names)
     assert names["clip"].frames.shape == (1, 3, 4, 32, 32)
     assert names["film"].frames.shape == (1, 3, 9, 32, 48)

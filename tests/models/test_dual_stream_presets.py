@@ -67,7 +67,7 @@ def from_flux(theirs, ours):
         elif key.startswith("final.modulation."):
             value = torch.cat(value.chunk(2)[::-1])
         elif re.search(r"attention\.(to|norm)_[qk]\.", key):
-            heads = value.unflatten(0, (-1, HEAD_DIM))
+            heads = value.unflatten(0, (-1, ours.head_dim))
             value = torch.cat((heads[:, ::2], heads[:, 1::2]), dim=1).flatten(0, 1)
         found[key] = value
     ours.load_state_dict(found)

@@ -169,6 +169,26 @@ class DrawnInPlace(InPlace):
 
 
 @dataclass(frozen=True)
+class GivenApart:
+    """Given frames are clips of their own at the beginning, at the end, or at both.
+
+    Their latents, each encoded by itself, stand with a mask beside the noise of the whole clip, and
+    take their places in it when it is made. Guidance leads to the words and to given frames, each
+    with a scale of its own.
+
+    Args:
+        steady_steps: After so many steps nothing is led anywhere in every other one; None for
+            never.
+
+    Source:
+        Peng et al. 2025, "Open-Sora 2.0", arXiv:2503.09642, section 4.3, as in its released code.
+        That puts pictures in their places, and leaves longer clips as they were made.
+    """
+
+    steady_steps: int | None = 10
+
+
+@dataclass(frozen=True)
 class Showing:
     """How given latents become the input of a network.
 

@@ -244,7 +244,7 @@ class ThreeWayScales:
 def three_way(
     cond: Denoise,
     wordless: Denoise,
-    blind: Denoise,
+    blind: Denoise | None,
     scales: ThreeWayScales,
     times: Float[Tensor, " points"],
 ) -> Denoise:
@@ -253,7 +253,7 @@ def three_way(
     Args:
         cond: Told the words and shown the given frames.
         wordless: Shown the given frames, told nothing or a negative prompt.
-        blind: Told the same, and shown nothing.
+        blind: Told the same, and shown nothing; None where there is nothing to show.
         scales: How far each step goes.
         times: The sampling grid, ``n + 1`` times.
 
@@ -264,12 +264,15 @@ def three_way(
     num_steps = len(times) - 1
 
     def guided(xt: Tensor, t: Tensor) -> Tensor:
-        ends = [at_least_float32(denoise(xt, t)) for denoise in (cond, wordless, blind)]
+        ends = [at_least_float32(denoise(xt, t)) for denoise in (cond, wordless)]
         # Samplers hand over the grid's times rounded to the precision of t.
         step = int((times.to(t) > t[0]).sum())
         text, image = scales.at(step, num_steps, xt.shape[2])
+        words = text * (ends[0] - ends[1])
+        if blind is None:
+            return ends[1] + words
         if isinstance(image, Tensor):
             image = image.to(ends[0]).reshape(1, 1, -1, 1, 1)
-        return ends[2] + image * (ends[1] - ends[2]) + text * (ends[0] - ends[1])
+        return _extrapolate(blind(xt, t), ends[1], image) + words
 
     return guided

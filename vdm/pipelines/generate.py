@@ -11,11 +11,10 @@ from math import prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.conditioning.given import DrawnInPlace, InPlace
+from vdm.conditioning.given import DrawnInPlace, GivenApart
 from vdm.conditioning.likeness import Likeness
 from vdm.conditioning.picture import FramesOnGrey, PictureRule, SeenFrame
 from vdm.conditioning.sparse import SparseFrames
@@ -25,8 +24,6 @@ from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.given import (
     exact_given,
-    given_clip,
-    given_latents,
     keep_given,
     put_back,
     show_given,
@@ -50,7 +47,7 @@ from vdm.pipelines.request import (
     time_grid_for,
 )
 from vdm.pipelines.start import first_step, noise_start, noisy_start, read_start, roughened
-from vdm.pipelines.steering import steering_fields
+from vdm.pipelines.steering import given_in_clip, steering_fields
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise
@@ -194,7 +191,8 @@ class Generator:
             steps: Sampling steps.
             guidance_scale: 1 is no guidance; a pair is a ramp from the first to the last frame.
             guidance_scale_2: Another for the second network of a model that has two, which makes
-                the steps of little noise; the same where ``guidance_scale`` is given alone.
+                the steps of little noise; the same where ``guidance_scale`` is given alone. Of
+                Open-Sora 2.0 how far it leads to given frames.
             dynamic_guidance: Vary the scale over the steps, between 1 and 1 more than it is.
             sampler: Name of a function of ``vdm.diffusion.samplers``.
             strength: Start from ``video`` with the noise of the last ``strength * steps`` steps,
@@ -238,7 +236,8 @@ class Generator:
         is_alike = isinstance(self.parts.given, Likeness)
         moves_picture = is_alike or isinstance(self.parts.given, PictureRule)
         is_steered = isinstance(self.parts.given, SparseFrames | FramesOnGrey)
-        if last_image is not None and not is_steered:
+        is_apart = isinstance(self.parts.given, GivenApart)
+        if last_image is not None and not is_steered and not is_apart:
             raise ValueError(
                 f"got last_image, model {self.parts.name!r} reads no single frame at the end: "
                 "expected video with a mask"
@@ -253,7 +252,7 @@ class Generator:
             ends = (image, last_image)
             told = steering_fields(self, ends, kept, mask, grid, (height, width), raw)
         elif not draws_image or kept is not None:
-            given = self._given_latents(image, kept, mask, grid, height, width)
+            given = self._given_latents(image, kept, mask, grid, height, width, last_image)
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
@@ -415,26 +414,17 @@ class Generator:
         return read_by(self.network, states)
 
     def _given_latents(
-        self, image: Any, video: Any, mask: Any, grid: TimeGrid, height: int, width: int
+        self,
+        image: Any,
+        video: Any,
+        mask: Any,
+        grid: TimeGrid,
+        height: int,
+        width: int,
+        last_image: Any = None,
     ) -> tuple[Tensor, Tensor] | None:
         """Latents of the given frames and where they are given, for one sample or all."""
-        found = given_clip(image, video, mask, grid, height, width)
-        if found is None:
-            return None
-        movie, pixels = found
-        where = given_latents(pixels, self.geometry.strides, grid.piece)
-        if not where.any():
-            raise ValueError("got given pixels that fill no whole latent, expected at least one")
-        if where.all():
-            raise ValueError(
-                f"got all {grid.num_frames} frames given, expected some left: raise num_frames"
-            )
-        if not isinstance(self.parts.given, InPlace):
-            return self._encode(movie), where
-        # Nothing is shown of what comes behind, and causal autoencoders do not look there.
-        last = int(where.amax((0, 1, 3, 4)).nonzero().max())
-        latents = self._encode(movie[:, :, : sum(grid.groups[: last + 1])])
-        return F.pad(latents, (0, 0, 0, 0, 0, where.shape[2] - last - 1)), where
+        return given_in_clip(self, (image, last_image), video, mask, grid, (height, width))
 
     def _encode(self, video: Tensor) -> Tensor:
         if self.autoencoder is None:
@@ -462,10 +452,12 @@ class Generator:
         """The published time grid with this many steps, for latents of some frames and size."""
         defaults, (t, h, w) = self.parts.defaults, latents
         make = named(time_grids, defaults.time_grid, "time grid")
-        _, sh, sw = self.geometry.strides
+        (_, sh, sw), (_, ph, pw) = self.geometry.strides, self.geometry.patch_size
         known = {
             "schedule": self.schedule,
             "num_latents": prod(latents),
+            "num_tokens": h * w // (ph * pw),
+            "num_frames": t,
             "clip": (t, h * sh, w * sw),
         }
         told = {name: known[name] for name in inspect.signature(make).parameters if name in known}

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from vdm.conditioning.given import InPlace, Showing
+from vdm.conditioning.given import GivenApart, InPlace, Showing
 from vdm.conditioning.picture import SeenFrame
 from vdm.pipelines.inputs import common_batch, repeat_to
 from vdm.types import Conditioning, Denoise
@@ -326,6 +326,8 @@ def exact_given(
 def keep_given(denoise: Denoise, exact: Conditioning, showing: Any) -> Denoise:
     """A denoiser that knows the given latents, where they are kept: they need no estimate."""
     if exact.given is None or exact.given_mask is None or not keeps_given(showing):
+        return denoise
+    if isinstance(showing, GivenApart):  # they are put back at the end
         return denoise
     given, known = exact.given.float(), exact.given_mask.float()
     if not isinstance(showing, InPlace):

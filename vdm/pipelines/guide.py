@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vdm.conditioning.given import GivenApart
 from vdm.diffusion import guidance, samplers
 from vdm.diffusion.denoiser import Denoiser
 from vdm.diffusion.learned_range import RangedDenoiser
@@ -30,6 +31,7 @@ class Guide:
         boundary: Where that one begins, in the units of ``c_noise``.
         is_dynamic: Whether the scale varies over the steps.
         num_channels: How many channels are led away, from the first; None for all.
+        apart: How frames are given to a model that leads to them with the second scale.
     """
 
     scale: Scale
@@ -37,6 +39,7 @@ class Guide:
     boundary: float = 0.0
     is_dynamic: bool = False
     num_channels: int | None = None
+    apart: GivenApart | None = None
 
     @property
     def is_on(self) -> bool:
@@ -70,6 +73,8 @@ class Guide:
         if negative is None:
             return wanted
         unwanted = denoiser.bind(negative)
+        if self.apart is not None:
+            return self._three_ways(denoiser, wanted, negative, times)
         is_ranged = isinstance(denoiser, RangedDenoiser)
         if is_ranged or self.num_channels is not None:
             return self._by_channel(wanted, unwanted, is_ranged)
@@ -84,6 +89,26 @@ class Guide:
             return denoiser.preconditioning.c_noise(denoiser.schedule, t) >= self.boundary
 
         return guidance.two_scales(wanted, unwanted, self.scale, self.low_scale, is_high)
+
+    def _three_ways(
+        self,
+        denoiser: Denoiser | RangedDenoiser,
+        wanted: Denoise,
+        negative: Conditioning,
+        times: Tensor,
+    ) -> Denoise:
+        """To the words by the one scale, and to given frames by the other."""
+        assert isinstance(self.scale, float)
+        assert self.apart is not None
+        unwanted, blind, mask = denoiser.bind(negative), None, negative.given_mask
+        is_still = False
+        if mask is not None:
+            blind = denoiser.bind(negative.replace(given=None, given_mask=None))
+            frames = mask.amax((0, 1, 3, 4))
+            is_still = not (frames[1:] * frames[:-1]).any()  # pictures, none longer
+        second = 1.0 if self.low_scale is None else self.low_scale
+        scales = guidance.ThreeWayScales(self.scale, second, self.apart.steady_steps, is_still)
+        return guidance.three_way(wanted, unwanted, blind, scales, times)
 
     def _by_channel(self, wanted: Denoise, unwanted: Denoise, is_ranged: bool) -> Denoise:
         """A scale for the channels that are led away, none for what is said of the variance."""
@@ -136,19 +161,21 @@ def read_guide(
     Args:
         parts: The model.
         scale: A number or a ramp.
-        low_scale: A number for the second of two networks; that of the first if it is given alone.
+        low_scale: A number for the second of two networks, that of the first if it is given alone;
+            or for given frames.
         is_dynamic: Whether the scale varies over the steps.
 
     Raises:
         ValueError: If they do not go together, or with the model.
     """
     defaults, boundary = parts.defaults, getattr(parts.network, "boundary", None)
-    if low_scale is not None and boundary is None:
+    apart = parts.given if isinstance(parts.given, GivenApart) else None
+    if low_scale is not None and boundary is None and apart is None:
         raise ValueError(
             f"got guidance_scale_2={low_scale:g}, expected None: model {parts.name!r} has one "
             "network"
         )
-    if low_scale is None and scale is None:
+    if low_scale is None and (scale is None or apart is not None):
         low_scale = defaults.guidance_scale_2
     found = check_scale(defaults.guidance_scale if scale is None else scale)
     dynamic = defaults.dynamic_guidance if is_dynamic is None else is_dynamic
@@ -157,7 +184,7 @@ def read_guide(
     if low_scale is not None and (dynamic or isinstance(found, tuple)):
         kind = "dynamic_guidance" if dynamic else f"the ramp {found}"
         raise ValueError(f"got guidance_scale_2={low_scale:g} and {kind}, expected one of them")
-    return Guide(found, low_scale, boundary or 0.0, dynamic, defaults.guided_channels)
+    return Guide(found, low_scale, boundary or 0.0, dynamic, defaults.guided_channels, apart)
 
 
 def unsaid(generator: Generator, negative: Conditioning) -> Conditioning:

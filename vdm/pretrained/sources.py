@@ -19,6 +19,7 @@ from vdm.pretrained.lora import Lora
 from vdm.pretrained.original_lavie import read_lavie
 from vdm.pretrained.original_ltx import is_ltx, read_ltx
 from vdm.pretrained.original_modelscope import FILES, is_modelscope, read_modelscope
+from vdm.pretrained.original_open_sora_2 import is_open_sora_2, read_open_sora_2
 from vdm.pretrained.original_opensora import HUB, read_opensora_1, read_opensora_2
 from vdm.pretrained.original_stdit import is_stdit3
 from vdm.pretrained.original_svd import is_svd, read_svd
@@ -89,6 +90,8 @@ def read(
         if is_fetched:  # into a folder that is called by a hash
             parts.name = Path(source).name
         return parts
+    if is_fetched and is_open_sora_2(path):
+        path = fetch(str(source), how, ("*.bin",))  # of the text encoder
     if is_fetched and _is_opensora(path):
         more = () if how.is_plan else ("*.bin",)
         parts = read_opensora_2(path, how, lambda name: fetch(HUB[name], how, more))
@@ -152,6 +155,8 @@ def _read_directory(path: Path, weights: Weights, how: Reading) -> Parts:
         return read_modelscope(path, how)
     if _is_opensora(path):
         return read_opensora_2(path, how)
+    if is_open_sora_2(path):
+        return read_open_sora_2(path, how)
     if (path / "final.safetensors").is_file():
         return read_final(path / "final.safetensors", weights, how)
     if found := [name for name in PART_FILES if (path / name).is_file()]:
