@@ -31,6 +31,7 @@ from vdm.pretrained.diffusers_folder import (
 )
 from vdm.pretrained.diffusers_scheduler import (
     SCHEDULER_CONFIG,
+    SamplingRules,
     config_from_rules,
     read_rules,
     rules_of,
@@ -90,7 +91,7 @@ def read_wan_pipeline(
     network = load_dit(folder / "transformer", how)
     if not isinstance(network, VideoDiT) or not is_wan(network):
         raise ValueError(f"{folder / 'transformer'}: got a network of another kind than Wan's")
-    given = _given_by(network, index, where)
+    given = _given_in(network, index, where)
     if SECOND in found:
         boundary = index["boundary_ratio"] * rules.preconditioning.scale
         network = Experts(network, load_dit(folder / SECOND, how), boundary).eval()
@@ -98,7 +99,32 @@ def read_wan_pipeline(
     image_encoder = _read_image_encoder(folder, how) if found >= PICTURES else None
     places = (folder / "text_encoder", folder / "tokenizer")
     words = load_t5_text(*places, NUM_TEXT, "zeroed", mends=True, how=how)
-    system = _system_of(network, given)
+    return assemble_wan(
+        folder.resolve().name, network, words, autoencoder, image_encoder, rules, given
+    )
+
+
+def assemble_wan(
+    name: str,
+    network: nn.Module,
+    words: T5TextEncoder,
+    autoencoder: nn.Module,
+    image_encoder: nn.Module | None,
+    rules: SamplingRules,
+    given: Any,
+) -> Parts:
+    """A model of its parts, with what is published for it.
+
+    Args:
+        name: What it is called.
+        network: One network or two.
+        words: The text encoder.
+        autoencoder: The autoencoder.
+        image_encoder: The image encoder, for networks that read its states.
+        rules: How it is sampled.
+        given: How given frames are shown.
+    """
+    system = system_of(isinstance(network, Experts), given)
     defaults = replace(
         DEFAULTS[system],
         sampler=rules.sampler,
@@ -108,7 +134,7 @@ def read_wan_pipeline(
     if system in (T2V, I2V) and rules.time_grid_args.get("shift", 1.0) <= SMALL_SHIFT:
         defaults = replace(defaults, height=SMALL[0], width=SMALL[1])
     return Parts(
-        folder.resolve().name,
+        name,
         network,
         words,
         autoencoder,
@@ -146,7 +172,7 @@ def _check_parts(index: Mapping[str, Any], where: Path) -> set[str]:
     return found
 
 
-def _given_by(network: VideoDiT, index: Mapping[str, Any], where: Path) -> Any:
+def _given_in(network: VideoDiT, index: Mapping[str, Any], where: Path) -> Any:
     """How given frames are shown to a network.
 
     Raises:
@@ -164,10 +190,21 @@ def _given_by(network: VideoDiT, index: Mapping[str, Any], where: Path) -> Any:
     kinds = {FROM_WORDS, FROM_PICTURE} if is_in_place else {_class_of(network)}
     if (kind := index["_class_name"]) not in kinds:
         raise ValueError(f"{where}: got class {kind}, expected {_class_of(network)}")
+    return given_by(network, is_in_place)
+
+
+def given_by(network: VideoDiT, is_in_place: bool) -> InPlace | FramesOnGrey | None:
+    """How given frames are shown to a network.
+
+    Args:
+        network: The network.
+        is_in_place: Whether it is told a noise level for every frame.
+    """
     if is_in_place:
         return InPlace()
-    if not reads_masks:
+    if not network.frame_conditioning:
         return None
+    picture = network.options.cross.picture
     return FramesOnGrey(0 if picture is None else 1 if picture.num_tokens is None else 2)
 
 
@@ -176,11 +213,11 @@ def _class_of(network: VideoDiT) -> str:
     return FROM_PICTURE if network.frame_conditioning else FROM_WORDS
 
 
-def _system_of(network: nn.Module, given: Any) -> str:
-    """Which system it is, by its structure."""
+def system_of(has_two: bool, given: Any) -> str:
+    """Which system it is, by whether it has two networks, and how given frames are shown."""
     if isinstance(given, FramesOnGrey):
         return {0: I2V_A14B, 1: I2V, 2: FLF2V}[given.num_told]
-    if isinstance(network, Experts):
+    if has_two:
         return T2V_A14B
     return T2V if given is None else TI2V_5B
 

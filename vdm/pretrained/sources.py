@@ -24,6 +24,7 @@ from vdm.pretrained.original_opensora import HUB, read_opensora_1, read_opensora
 from vdm.pretrained.original_stdit import is_stdit3
 from vdm.pretrained.original_svd import is_svd, read_svd
 from vdm.pretrained.original_videocrafter import is_videocrafter, read_videocrafter
+from vdm.pretrained.original_wan_folder import is_wan_folder, read_wan_folder
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.tensor_files import TensorFiles
 
@@ -92,6 +93,8 @@ def read(
         return parts
     if is_fetched and is_open_sora_2(path):
         path = fetch(str(source), how, ("*.bin",))  # of the text encoder
+    if is_fetched and is_wan_folder(path) and not how.is_plan:
+        path = fetch(str(source), how, ("*.pth",))
     if is_fetched and _is_opensora(path):
         more = () if how.is_plan else ("*.bin",)
         parts = read_opensora_2(path, how, lambda name: fetch(HUB[name], how, more))
@@ -157,6 +160,8 @@ def _read_directory(path: Path, weights: Weights, how: Reading) -> Parts:
         return read_opensora_2(path, how)
     if is_open_sora_2(path):
         return read_open_sora_2(path, how)
+    if is_wan_folder(path):
+        return read_wan_folder(path, how)
     if (path / "final.safetensors").is_file():
         return read_final(path / "final.safetensors", weights, how)
     if found := [name for name in PART_FILES if (path / name).is_file()]:
