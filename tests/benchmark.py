@@ -2,7 +2,7 @@
 
 Prints one line per figure beside the value it must keep, and fails if one does not. Times are the
 best of several runs; memory is the most bytes of tensors alive at once, the same on every machine.
-Then published networks beside their references, see ``tests/benchmark_published.py``, which runs by
+Then published models beside their references, see ``tests/benchmark_published.py``, which runs by
 itself, too.
 """
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from decode_memory import memory_beside_frames
 
 from vdm.autoencoder.ltx_vae import LTXVAE, LTXDecoderSize, LTXEncoderSize
-from vdm.layers import conv
 from vdm.layers.conv import StreamState
 from vdm.utils.config import build, describe
 
@@ -43,14 +43,16 @@ def test_encoders_see_no_later_frame_and_decoders_one_more(vae):
     assert slope[:, :, 1].any()
 
 
-@pytest.mark.parametrize("small", [0, conv.SMALL])
-def test_with_gradients_it_does_the_same_in_other_memory(vae, small, monkeypatch):
-    monkeypatch.setattr(conv, "SMALL", small)  # 0: a frame at a time
+def test_with_gradients_it_does_the_same_in_other_memory(vae):
     video, raw = torch.rand(2, 3, 9, 8, 16) * 2 - 1, torch.randn(2, 3, 3, 2, 1)
     with torch.no_grad():
         plain = vae.encode(video), vae.decode(raw)
     for one, other in zip(plain, (vae.encode(video), vae.decode(raw)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_memory_of_decoding_grows_by_the_frames_alone(vae):
+    assert memory_beside_frames(vae, 21) <= 1.05 * memory_beside_frames(vae, 11)
 
 
 @torch.no_grad()

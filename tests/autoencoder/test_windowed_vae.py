@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from decode_memory import memory_beside_frames
 
 from vdm.autoencoder.causal_blocks import Piece
 from vdm.autoencoder.hunyuan_vae import HunyuanVideoDesign
@@ -52,6 +53,11 @@ def test_a_window_is_a_clip_of_its_own():
     alone = vae.decode(latents[:, :, :5])  # of which the last frames are blended
     torch.testing.assert_close(parts[0], alone[:, :, :7])
     assert torch.equal(vae.decode(latents, decode_frames=2), torch.cat(parts, dim=2))
+
+
+def test_memory_of_decoding_grows_by_the_frames_alone():
+    vae = make(window=4, step=3)
+    assert memory_beside_frames(vae, 17) <= 1.02 * memory_beside_frames(vae, 8)
 
 
 @torch.no_grad()

@@ -23,6 +23,8 @@ from vdm.types import Conditioning
 
 WIDTHS = (64, 128, 256, 256)
 SIZE = (24, 40)
+IDLE = 0.95
+"""Share of the time on the wall from which on the cores count as ours alone."""
 
 
 class Side(NamedTuple):
@@ -44,7 +46,7 @@ class Pair(NamedTuple):
     theirs: Side
 
 
-def _load(theirs: nn.Module, loader: Callable[[str], nn.Module], dtype: torch.dtype) -> nn.Module:
+def load(theirs: nn.Module, loader: Callable[[str], nn.Module], dtype: torch.dtype) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
         ours = loader(folder)
@@ -57,7 +59,7 @@ def svd(dtype=torch.float32, size=SIZE, frames=14):
     kind = diffusers.UNetSpatioTemporalConditionModel
     config = {"num_attention_heads": heads, "cross_attention_dim": 1024, "num_frames": frames}
     theirs = reference(kind, 0.7, block_out_channels=WIDTHS, **config)
-    ours = _load(theirs, load_network, dtype)
+    ours = load(theirs, load_network, dtype)
     x, given = torch.randn(2, 1, 4, frames, *size)
     image, level = torch.randn(1, 1, 1024), torch.tensor([1.63])
     ids = torch.tensor([[6, 127, 0.02]])
@@ -85,7 +87,7 @@ def animatediff(dtype=torch.float32, size=SIZE, frames=16):
 
 
 def _from_text(theirs, dim, dtype, size, repeats=1):
-    ours = _load(theirs, load_network, dtype)
+    ours = load(theirs, load_network, dtype)
     x, text = torch.randn(1, 4, *size, dtype=dtype), torch.randn(1, 77, dim, dtype=dtype)
     step, each = torch.tensor([981.0]), repeat(text, "b n d -> (b t) n d", t=repeats)
     cond = Conditioning(text=text)
@@ -100,7 +102,7 @@ def decoder(dtype=torch.float32, size=(16, 28), frames=14):
     levels = {"down_block_types": ["DownEncoderBlock2D"] * 4, "layers_per_block": 2}
     kind = diffusers.AutoencoderKLTemporalDecoder
     theirs = reference(kind, 0.7, block_out_channels=widths, **levels)
-    ours = _load(theirs, load_autoencoder, dtype)
+    ours = load(theirs, load_autoencoder, dtype)
     raw = torch.randn(1, 4, frames, *size, dtype=dtype)
     flat = rearrange(raw, "b c t h w -> (b t) c h w").contiguous()
 
@@ -111,7 +113,8 @@ def decoder(dtype=torch.float32, size=(16, 28), frames=14):
     return Pair(Side(ours, lambda: ours.decode_raw(raw)), Side(theirs, decode))
 
 
-CASES = {
+Case = Callable[..., Pair]
+CASES: dict[str, Case] = {
     "SVD U-Net": svd,
     "ModelScope U-Net": modelscope,
     "AnimateDiff U-Net": animatediff,
@@ -119,23 +122,54 @@ CASES = {
 }
 
 
+class Times(NamedTuple):
+    """How long ours takes in units of theirs, by two clocks.
+
+    Args:
+        wall: By the clock on the wall.
+        cpu: By the time that cores worked for this process, whatever else they did.
+        share: Share of the time on the wall that its main thread had a core to itself.
+    """
+
+    wall: float
+    cpu: float
+    share: float
+
+    @property
+    def clock(self) -> str:
+        """Which clock tells more: that on the wall, unless others had the cores, too."""
+        return "wall" if self.share >= IDLE else "cpu"
+
+    @property
+    def ratio(self) -> float:
+        """By that clock."""
+        return self.wall if self.clock == "wall" else self.cpu
+
+
 @torch.no_grad()
-def time_ratio(pair: Pair, rounds: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Ours / theirs: the median over rounds in which both run, one after the other.
+def measure_times(pair: Pair, rounds: int) -> Times:
+    """Medians over rounds in which both run, one after the other.
 
     What else the machine does then slows both alike.
     """
     for side in pair:
         side.run()
-    ratios = []
+    found = []
     for number in range(rounds):
-        seconds = {}
-        for side in pair if number % 2 else reversed(pair):
-            start = clock()
-            side.run()
-            seconds[side is pair.ours] = clock() - start
-        ratios.append(seconds[True] / seconds[False])
-    return median(ratios)
+        order = pair if number % 2 else reversed(pair)
+        spent = {side is pair.ours: _spent(side) for side in order}
+        wall, cpu, _ = (mine / other for mine, other in zip(spent[True], spent[False], strict=True))
+        share = sum(each[2] for each in spent.values()) / sum(each[0] for each in spent.values())
+        found.append((wall, cpu, share))
+    return Times(*(median(values) for values in zip(*found, strict=True)))
+
+
+def _spent(side: Side) -> list[float]:
+    """Seconds of a run on the wall, of all threads, and of this one."""
+    clocks = (time.perf_counter, time.process_time, time.thread_time)
+    before = [clock() for clock in clocks]
+    side.run()
+    return [clock() - start for clock, start in zip(clocks, before, strict=True)]
 
 
 @torch.no_grad()

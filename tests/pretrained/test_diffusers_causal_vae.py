@@ -240,11 +240,11 @@ def test_full_sizes_have_the_same_keys_and_shapes(name):
 
 
 MEMORY = {
-    "CogVideoX": 0.45,
-    "HunyuanVideo": 0.8,
-    "Wan 2.1": 0.75,
-    "Wan 2.2": 0.55,
-    "LTX 0.9.0": 0.8,
+    "CogVideoX": 0.3,
+    "HunyuanVideo": 0.5,
+    "Wan 2.1": 0.65,
+    "Wan 2.2": 0.5,
+    "LTX 0.9.0": 0.5,
 }
 """Share of the reference's. What Wan's convolutions remember is half of that, here as there."""
 

@@ -2,8 +2,8 @@
 
 Every layer is called with the next piece of a clip and what it has to know besides: the past, and
 in decoders the latents. Where nothing is differentiated, norms and the convolutions after them take
-a few frames at a time and write where the frames came from. Video is channels-last, so frames lie
-one after the other.
+one frame at a time and write where it came from. Video is channels-last, so frames lie one after
+the other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vdm.layers.conv import CausalConv3d, StreamState, Volume, empty_frames
+from vdm.layers.conv import CausalConv3d, Frame, StreamState, Volume, empty_frames
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,21 @@ class NormedConv(nn.Module):
         """
         if torch.is_grad_enabled():
             return self.conv(F.silu(self.norm(x, piece)), piece.state)
-        rule, back = self.norm.rule(x, piece), self.conv.kernel_size[0] - 1
-        if out is None:
-            out = empty_frames(x, x.shape[2], self.conv.out_channels)
-        for frames in self.conv.slabs(x):
-            room = empty_frames(x, back + frames.stop - frames.start, x.shape[1])
-            for number in range(frames.start, frames.stop):
-                rule(number, out=room[:, :, back + number - frames.start])
-            F.silu(room[:, :, back:], inplace=True)
-            out[:, :, frames] = self.conv.in_room(room, piece.state)
+        rule = self.norm.rule(x, piece)
+        if x.shape[2] == 1:  # the result is as it comes, and what is remembered where x was
+            room = empty_frames(x, 1, x.shape[1]) if out is None else out
+            out = self._next(rule, 0, room[:, :, 0], piece)[:, :, None]
+        else:
+            out = empty_frames(x, x.shape[2], self.conv.out_channels) if out is None else out
+            for number in range(x.shape[2]):
+                room = empty_frames(x, 1, x.shape[1])[:, :, 0]
+                out[:, :, number] = self._next(rule, number, room, piece)
+        piece.state.leave(self.conv)
         return out
+
+    def _next(self, rule: FrameRule, number: int, room: Frame, piece: Piece) -> Frame:
+        rule(number, out=room)
+        return self.conv.next(F.silu(room, inplace=True), piece.state)
 
 
 class ResBlock(nn.Module):
@@ -117,8 +122,8 @@ class ResBlock(nn.Module):
             return h.add_(x)
         if torch.is_grad_enabled():
             return h + self.shortcut(x)
-        for frames in self.shortcut.slabs(x):
-            h[:, :, frames] += self.shortcut(x[:, :, frames])
+        for made, frame in zip(h.unbind(2), x.unbind(2), strict=True):
+            made += self.shortcut.next(frame, piece.state)
         return h
 
 
@@ -195,6 +200,10 @@ class CausalDesign(ABC):
     @abstractmethod
     def decode_sizes(self, num_frames: int, is_start: bool) -> list[int]:
         """Latent frames of the pieces that the next ones of a clip are decoded in."""
+
+    def num_frames(self, num_latent_frames: int, stride: int) -> int:
+        """How many frames latents of a clip are decoded to, where a latent is so many."""
+        return 1 + (num_latent_frames - 1) * stride
 
     def encoder_in(self, channels: int, width: int) -> CausalConv3d:
         """The first layer of an encoder."""

@@ -63,6 +63,10 @@ class ChunkedVAE(nn.Module, ABC):
             state: The past of the clip, advanced by this call.
         """
 
+    def num_frames(self, num_latent_frames: int) -> int:
+        """How many frames latents of a clip are decoded to."""
+        return 1 + (num_latent_frames - 1) * self.strides[0]
+
     def encode_moments(self, video: Video) -> tuple[Latents, Latents]:
         """Mean and log-variance of raw latents of clips completed to whole latent frames.
 
@@ -79,7 +83,8 @@ class ChunkedVAE(nn.Module, ABC):
 
     def encode_raw_moments(self, video: Video) -> tuple[Latents, Latents]:
         """The same, of clips that fill whole latent frames."""
-        state, sizes = StreamState(), self.encode_sizes(video.shape[2], True)
+        sizes = self.encode_sizes(video.shape[2], True)
+        state = StreamState(is_whole=len(sizes) == 1)
         moments = [self.encode_chunk(chunk, state) for chunk in video.split(sizes, dim=2)]
         means, logvars = zip(*moments, strict=True)
         return torch.cat(means, dim=2), torch.cat(logvars, dim=2)
@@ -121,7 +126,15 @@ class ChunkedVAE(nn.Module, ABC):
         """
         if decode_frames is not None and decode_frames < 1:
             raise ValueError(f"got decode_frames={decode_frames}, expected at least 1")
-        video = torch.cat(list(self.decode_stream(latents)), dim=2)
+        video, start = None, 0
+        for piece in self.decode_stream(latents):
+            if video is None:  # all of it at once, so that there are never two of it
+                size = list(piece.shape)
+                size[2] = self.num_frames(latents.shape[2])
+                video = piece.new_empty(size)
+            video[:, :, start : start + piece.shape[2]] = piece
+            start += piece.shape[2]
+        assert video is not None
         if num_frames is None:
             return video
         return _cut(video, num_frames, 1 + (latents.shape[2] - 1) * self.strides[0])
@@ -136,7 +149,8 @@ class ChunkedVAE(nn.Module, ABC):
             raise ValueError(
                 f"got latents {tuple(latents.shape)}, expected (b, {self.latent_channels}, t, h, w)"
             )
-        return self._pieces(latents, StreamState())
+        is_whole = len(self.decode_sizes(latents.shape[2], True)) == 1
+        return self._pieces(latents, StreamState(is_whole=is_whole))
 
     def decode_next(self, latents: Latents, state: StreamState) -> Video:
         """Continue decoding a clip: a fold of :meth:`decode_chunk` over the pieces of the model.
@@ -226,6 +240,10 @@ class CausalVAE(ChunkedVAE):
     def decode_sizes(self, num_frames: int, is_start: bool) -> list[int]:
         """Those of the design."""
         return self.design.decode_sizes(num_frames, is_start)
+
+    def num_frames(self, num_latent_frames: int) -> int:
+        """As the design has it."""
+        return self.design.num_frames(num_latent_frames, self.strides[0])
 
     def encode_chunk(self, video: Volume, state: StreamState) -> tuple[Latents, Latents]:
         """Through the encoder, and the map behind it."""

@@ -229,6 +229,12 @@ class CogVideoXDesign(CausalDesign):
         """Two latent frames at a time."""
         return _sizes(num_frames, 2, is_start)
 
+    def num_frames(self, num_latent_frames: int, stride: int) -> int:
+        """Of an even number, the first does not stand for one frame alone."""
+        if num_latent_frames % 2:
+            return super().num_frames(num_latent_frames, stride)
+        return stride * num_latent_frames
+
 
 def _sizes(num_frames: int, at_a_time: int, is_start: bool) -> list[int]:
     count, rest = divmod(num_frames, at_a_time)

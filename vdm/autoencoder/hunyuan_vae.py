@@ -67,8 +67,8 @@ class StridedShrink(nn.Module):
 class RepeatedEnlarge(nn.Module):
     """Everything repeated, then a convolution; the first frame is not repeated in time.
 
-    Without gradients a few frames are repeated at a time, so that there are never all of them
-    beside their result.
+    Without gradients one frame is repeated at a time, so that there are never all of them beside
+    their result.
 
     Args:
         channels: Channels.
@@ -90,12 +90,11 @@ class RepeatedEnlarge(nn.Module):
             wide = [repeat(x[:, :, k], "b c h w -> b c (h 2) (w 2)") for k in sources]
             return self.conv(torch.stack(wide, dim=2), piece.state)
         out = empty_frames(x.new_empty(b, 0, 0, 2 * h, 2 * w), len(sources), c)
-        back = self.conv.kernel_size[0] - 1
-        for frames in self.conv.slabs(out):
-            room = empty_frames(out, back + frames.stop - frames.start, c)
-            for place, k in enumerate(sources[frames], start=back):
-                blocks(room[:, :, place], h, w).copy_(x[:, :, k, :, None, :, None])
-            out[:, :, frames] = self.conv.in_room(room, piece.state)
+        for number, k in enumerate(sources):
+            frame = empty_frames(out, 1, c)[:, :, 0]
+            blocks(frame, h, w).copy_(x[:, :, k, :, None, :, None])
+            out[:, :, number] = self.conv.next(frame, piece.state)
+        piece.state.leave(self.conv)
         return out
 
 

@@ -2,13 +2,18 @@
 
 Encoders are causal. Decoders look one frame ahead in every convolution; later ones are told a noise
 level besides, because they take out the last noise of the latents, and some add noise of their own.
+What decoders are made of transforms a whole clip, or a stream of frames without gradients: then
+each module keeps the few frames that its next result needs, so memory does not grow with the clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, repeat
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +22,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdm.autoencoder.causal_blocks import FrameRule, NormedConv, Piece, PieceNorm
+from vdm.autoencoder.cogvideox_vae import blocks
 from vdm.autoencoder.wan_vae import FOLD_ALL, UNFOLD_ALL, MeanDown
-from vdm.layers.conv import CausalConv3d, StreamState, Volume, empty_frames
+from vdm.layers.conv import CausalConv3d, Frame, StreamState, Volume, empty_frames
 from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.norms import LayerNorm
 from vdm.layers.positions import Axes
 
 EPS = 1e-8
+T = TypeVar("T")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,16 @@ class PieceRMSNorm(PieceNorm):
     """
 
     def rule(self, x: Volume, piece: Piece) -> FrameRule:
-        """Every frame by itself."""
+        """Every frame by itself; its scales are kept for the next time that it is asked for."""
+        scales: dict[int, Tensor] = {}
 
         def normalise(number: int, out: Tensor | None = None) -> Tensor:
             frame = x[:, :, number]
-            wide = frame if frame.dtype == torch.float64 else frame.float()
-            scale = torch.rsqrt(wide.square().mean(1, keepdim=True) + EPS).to(x.dtype)
-            return torch.mul(frame, scale, out=out)
+            if number not in scales:
+                wide = frame if frame.dtype == torch.float64 else frame.float()
+                scale = torch.rsqrt(wide.square().mean(1, keepdim=True) + EPS)
+                scales[number] = scale.to(x.dtype)
+            return torch.mul(frame, scales[number], out=out)
 
         return normalise
 
@@ -97,15 +108,31 @@ class CentredConv3d(CausalConv3d):
         first, last = (end.expand(-1, -1, reach, -1, -1) for end in ends)
         return nn.Conv3d.forward(self, torch.cat((first, x, last), dim=2))
 
-    def seen(self, frames: slice, count: int) -> list[int]:
-        """Numbers of the frames that some frames of a clip of ``count`` are made from."""
-        reach = self.kernel_size[0] // 2
-        numbers = range(frames.start - reach, frames.stop + reach)
-        return [min(max(number, 0), count - 1) for number in numbers]
+    def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Convolve a clip frame by frame."""
+        return self.over(frames, self.join)
 
-    def inside(self, room: Volume) -> Volume:
-        """Convolve frames that have their neighbours around them."""
-        return nn.Conv3d.forward(self, room)
+    def over(self, frames: Iterable[T], make: Callable[[Sequence[T]], Made]) -> Iterator[Made]:
+        """What is made of a window around every frame of a clip.
+
+        Args:
+            frames: The frames.
+            make: From the frames of a window, which it must not keep. The oldest of them is let go
+                of before anything is done with the result.
+        """
+        reach, frames = self.kernel_size[0] // 2, iter(frames)
+        window = deque([next(frames)] * (reach + 1))
+
+        def made() -> Made:
+            result = make(window)
+            window.popleft()
+            return result
+
+        for frame in chain(frames, repeat(None, reach)):
+            window.append(window[-1] if frame is None else frame)
+            del frame
+            if len(window) > 2 * reach:
+                yield made()
 
 
 class CentredNormedConv(nn.Module):
@@ -120,18 +147,34 @@ class CentredNormedConv(nn.Module):
         super().__init__()
         self.norm, self.conv = norm, conv
 
-    def forward(self, x: Volume, piece: Piece) -> Volume:
-        """Transform a whole clip; without gradients, few frames at a time."""
-        if torch.is_grad_enabled():
-            return self.conv(F.silu(self.norm(x, piece)))
-        rule, out = self.norm.rule(x, piece), empty_frames(x, x.shape[2], self.conv.out_channels)
-        for frames in self.conv.slabs(x):
-            numbers = self.conv.seen(frames, x.shape[2])
-            room = empty_frames(x, len(numbers), x.shape[1])
-            for place, number in enumerate(numbers):
-                rule(number, out=room[:, :, place])
-            out[:, :, frames] = self.conv.inside(F.silu(room, inplace=True))
-        return out
+    def forward(self, x: Volume, piece: Piece, out: Volume | None = None) -> Volume:
+        """Transform a whole clip; memory for the result is not used."""
+        return self.conv(F.silu(self.norm(x, piece)))
+
+    def stream(
+        self, frames: Iterable[Frame], piece: Piece, is_shared: bool = False
+    ) -> Iterator[Frame]:
+        """Transform a clip frame by frame.
+
+        Args:
+            frames: The frames.
+            piece: What is known besides.
+            is_shared: Whether others keep the frames as well. They are then normalised anew for
+                every use, where others are written over.
+        """
+
+        def normalise(frame: Frame) -> Frame:
+            rule = self.norm.rule(frame[:, :, None], piece)
+            rule(0, out=frame)
+            return F.silu(frame, inplace=True)
+
+        if not is_shared:
+            return self.conv.stream(map(normalise, frames))
+        rules = map(lambda frame: self.norm.rule(frame[:, :, None], piece), frames)
+        return self.conv.over(
+            rules,
+            lambda window: self.conv.join(F.silu(rule(0), inplace=True) for rule in window),
+        )
 
 
 class Grain(nn.Module):
@@ -149,10 +192,25 @@ class Grain(nn.Module):
         self.strength = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Volume, piece: Piece) -> Volume:
-        """Add noise."""
+        """Add noise to a whole clip."""
+        return x + self._draw(x[:, :, 0], piece)[:, None]
+
+    def stream(self, frames: Iterable[Frame], piece: Piece) -> Iterator[Frame]:
+        """Add the same noise to every frame of a clip, in place."""
+        noise: list[Tensor] = []
+
+        def add(frame: Frame) -> Frame:
+            if not noise:  # in the order of the modules: none before the frames that it is for
+                noise.append(self._draw(frame, piece))
+            return frame.add_(noise[0])
+
+        return map(add, frames)
+
+    def _draw(self, frame: Frame, piece: Piece) -> Float[Tensor, "c h w"]:
         assert isinstance(piece, LTXPiece)
-        noise = torch.randn(x.shape[3:], generator=piece.draws, dtype=torch.float32, device="cpu")
-        return x + torch.einsum("c, h w -> c h w", self.strength, noise.to(x))[:, None]
+        size = frame.shape[2:]
+        noise = torch.randn(size, generator=piece.draws, dtype=torch.float32, device="cpu")
+        return torch.einsum("c, h w -> c h w", self.strength, noise.to(frame))
 
 
 def make_normed_conv(
@@ -206,12 +264,35 @@ class LTXBlock(nn.Module):
         """Transform a piece."""
         h = self.first(x, piece)
         h = self.grains[0](h, piece) if self.grains else h
-        h = self.second(h, piece)
+        h = self.second(h, piece, out=h)
         h = self.grains[1](h, piece) if self.grains else h
         if self.shortcut is None or self.shortcut_norm is None:
             return h.add_(x)
         normed = self.shortcut_norm(rearrange(x, "b c t h w -> b t h w c"))
         return h + self.shortcut(rearrange(normed, "b t h w c -> b c t h w"))
+
+    def stream(self, frames: Iterable[Frame], piece: Piece) -> Iterator[Frame]:
+        """Transform a clip frame by frame, in a decoder."""
+        assert isinstance(self.first, CentredNormedConv)
+        assert isinstance(self.second, CentredNormedConv)
+        kept: deque[Frame] = deque()
+
+        def keep(frame: Frame) -> Frame:
+            kept.append(frame)
+            return frame
+
+        h = self.first.stream(map(keep, frames), piece, is_shared=True)
+        h = self.grains[0].stream(h, piece) if self.grains else h  # type: ignore[operator]
+        h = self.second.stream(h, piece)
+        h = self.grains[1].stream(h, piece) if self.grains else h  # type: ignore[operator]
+        # Nothing here may hold a frame while the next is on its way: maps do not.
+        return map(lambda frame: frame.add_(self._past_convs(kept.popleft())), h)
+
+    def _past_convs(self, frame: Frame) -> Frame:
+        if self.shortcut is None or self.shortcut_norm is None:
+            return frame
+        normed = self.shortcut_norm(rearrange(frame, "b c h w -> b h w c"))
+        return self.shortcut.join([rearrange(normed, "b h w c -> b c h w")])
 
 
 class Blocks(nn.Module):
@@ -233,6 +314,13 @@ class Blocks(nn.Module):
 
     def _step(self, block: nn.Module, x: Volume, piece: Piece) -> Volume:
         return block(x, told(piece, self.time_embed, 4))
+
+    def stream(self, frames: Iterable[Frame], piece: Piece) -> Iterator[Frame]:
+        """Transform a clip frame by frame."""
+        piece = told(piece, self.time_embed, 4)
+        for block in self.blocks:
+            frames = block.stream(frames, piece)  # type: ignore[operator]
+        return iter(frames)
 
 
 def told(piece: Piece, embed: NoiseLevelEmbedding | None, rows: int) -> Piece:
@@ -306,22 +394,37 @@ class EnlargeByUnfold(nn.Module):
 
     def forward(self, x: Volume, piece: Piece) -> Volume:
         """Transform a whole clip; of the block of the first frame, the last is kept."""
-        if torch.is_grad_enabled():
-            return self._unfold(self.conv(x), x)[:, :, 1:]
-        b, _, t, h, w = x.shape
-        size, layout = (b, self.out_channels, 2 * t - 1, 2 * h, 2 * w), torch.channels_last_3d
-        out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
-        for frames in self.conv.slabs(x):
-            made = self.conv.inside(x[:, :, self.conv.seen(frames, t)])
-            start = max(2 * frames.start - 1, 0)
-            stop = 2 * frames.stop - 1
-            out[:, :, start:stop] = self._unfold(made, x[:, :, frames])[:, :, start - stop :]
-        return out
+        large = rearrange(self.conv(x), UNFOLD_ALL, pt=2, p1=2, p2=2)
+        if self.has_shortcut:
+            plain = rearrange(x, UNFOLD_ALL, pt=2, p1=2, p2=2)
+            large = large + plain.repeat(1, self.out_channels // plain.shape[1], 1, 1, 1)
+        return large[:, :, 1:]
 
-    def _unfold(self, made: Volume, x: Volume) -> Volume:
-        """What a convolution made of frames, and what goes past it."""
-        large = rearrange(made, UNFOLD_ALL, pt=2, p1=2, p2=2)
-        if not self.has_shortcut:
-            return large
-        plain = rearrange(x, UNFOLD_ALL, pt=2, p1=2, p2=2)
-        return large + plain.repeat(1, self.out_channels // plain.shape[1], 1, 1, 1)
+    def stream(self, frames: Iterable[Frame], piece: Piece) -> Iterator[Frame]:
+        """Transform a clip frame by frame."""
+        halves = [1]
+        pairs = self.conv.over(
+            frames, lambda window: (self.conv.join(window), window[len(window) // 2])
+        )
+        for made, middle in pairs:
+            for half in halves:
+                yield self._half(made, middle, half)
+            halves = [0, 1]
+            del made, middle
+
+    def _half(self, made: Frame, middle: Frame, half: int) -> Frame:
+        """One of the two frames that are unfolded from one."""
+        large = _unfold(made, half)
+        if self.has_shortcut:
+            plain = _unfold(middle, half)
+            large += plain.repeat(1, self.out_channels // plain.shape[1], 1, 1)
+        return large
+
+
+def _unfold(frame: Frame, half: int) -> Frame:
+    """One of two frames, channels last, that are twice as high and wide."""
+    parts = frame.unflatten(1, (-1, 2, 2, 2))[:, :, half]
+    b, c, _, _, h, w = parts.shape
+    out = empty_frames(frame.new_empty(b, 0, 0, 2 * h, 2 * w), 1, c)[:, :, 0]
+    blocks(out, h, w).copy_(rearrange(parts, "b c p1 p2 h w -> b c h p1 w p2"))
+    return out

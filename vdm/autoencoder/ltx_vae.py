@@ -6,7 +6,7 @@ the rest of the noise out while they decode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -29,7 +29,7 @@ from vdm.autoencoder.ltx_blocks import (
     told,
 )
 from vdm.autoencoder.wan_vae import FOLD, UNFOLD
-from vdm.layers.conv import CausalConv3d, StreamState, Volume
+from vdm.layers.conv import CausalConv3d, Frame, StreamState, Volume
 from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.positions import Axes
 from vdm.types import Latents, Video
@@ -190,6 +190,12 @@ class LTXUp(nn.Module):
         first = (self.widen, self.resize)
         return [*(module for module in first if module is not None), *self.group.steps()]
 
+    def stream(self, frames: Iterable[Frame], piece: Piece) -> Iterator[Frame]:
+        """Transform a clip frame by frame."""
+        for module in (self.widen, self.resize):
+            frames = frames if module is None else module.stream(frames, piece)  # type: ignore[operator]
+        return self.group.stream(frames, piece)
+
 
 class LTXDecoder(nn.Module):
     """From latents to frames.
@@ -228,15 +234,27 @@ class LTXDecoder(nn.Module):
 
     def forward(self, raw: Volume) -> Volume:
         """Frames of a whole clip; noise in between is the same in every call."""
+        raw, piece = self._prepare(raw)
+        levels = [step for each in self.levels for step in each.steps()]  # type: ignore[operator]
+        x = run([*self.middle.steps(), *levels], self.embed(raw), piece)
+        return self.out(x, told(piece, self.time_embed, 2))
+
+    def stream(self, raw: Volume) -> Iterator[Frame]:
+        """The same frames, one after the other, without gradients."""
+        raw, piece = self._prepare(raw)
+        frames = self.middle.stream(self.embed.stream(raw.unbind(2)), piece)
+        for level in self.levels:
+            frames = level.stream(frames, piece)  # type: ignore[operator]
+        return self.out.stream(frames, told(piece, self.time_embed, 2))
+
+    def _prepare(self, raw: Volume) -> tuple[Volume, LTXPiece]:
+        """Latents, and what is known besides."""
         raw = raw.contiguous(memory_format=torch.channels_last_3d)
         level: Tensor | None = None
         if self.time_scale is not None and self.decode_time is not None:
             level = (self.decode_time * self.time_scale).expand(len(raw))
         draws = torch.Generator("cpu").manual_seed(0) if self.has_grain else None
-        piece = LTXPiece(StreamState(), raw, level, draws=draws)
-        levels = [step for each in self.levels for step in each.steps()]  # type: ignore[operator]
-        x = run([*self.middle.steps(), *levels], self.embed(raw), piece)
-        return self.out(x, told(piece, self.time_embed, 2))
+        return raw, LTXPiece(StreamState(), raw, level, draws=draws)
 
 
 @configurable
@@ -310,4 +328,16 @@ class LTXVAE(ChunkedVAE):
 
     def decode_chunk(self, raw: Latents, state: StreamState) -> Video:
         """All frames of a clip."""
-        return rearrange(self.decoder(raw), UNFOLD, ph=self.patch_size, pw=self.patch_size)
+        return self._unfold(self.decoder(raw))
+
+    def _pieces(self, latents: Latents, state: StreamState) -> Iterator[Video]:
+        if torch.is_grad_enabled():
+            yield from super()._pieces(latents, state)
+            return
+        self.decode_sizes(latents.shape[2], not state.has_started(self))
+        state.remember(self, None)
+        for frame in self.decoder.stream(self.scale.denormalize(latents)):
+            yield self._unfold(frame[:, :, None])
+
+    def _unfold(self, folded: Volume) -> Video:
+        return rearrange(folded, UNFOLD, ph=self.patch_size, pw=self.patch_size)

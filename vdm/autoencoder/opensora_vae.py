@@ -193,7 +193,7 @@ class TwoStageVAE(nn.Module):
         for piece in self.image.encode(video, sample, generator).split(self.frames_per_piece, 2):
             missing = -piece.shape[2] % self.strides[0]
             filled = F.pad(piece, (0, 0, 0, 0, missing, 0))
-            mean, logvar = self.time.encode_chunk(filled, StreamState())
+            mean, logvar = self.time.encode_chunk(filled, StreamState(is_whole=True))
             means.append(mean)
             logvars.append(logvar)
         return torch.cat(means, dim=2), torch.cat(logvars, dim=2)
@@ -257,7 +257,7 @@ class TwoStageVAE(nn.Module):
         """Latents of the image VAE, without those of what filled groups of frames up."""
         for piece in raw.split(-(-self.frames_per_piece // self.strides[0]), dim=2):
             count = min(num_frames, self.frames_per_piece)
-            yield self.time.decode_chunk(piece, StreamState())[:, :, -count:]
+            yield self.time.decode_chunk(piece, StreamState(is_whole=True))[:, :, -count:]
             num_frames -= count
 
     def reconstruct(self, video: Video) -> Video:

@@ -57,7 +57,7 @@ class WindowedVAE(CausalVAE):
         stride = self.strides[0]
 
         def encode(frames: Tensor) -> Tensor:
-            return torch.cat(self.encode_chunk(frames, StreamState()), dim=1)
+            return torch.cat(self.encode_chunk(frames, StreamState(is_whole=True)), dim=1)
 
         parts = [*self._windows(video, encode, stride, 1)]
         mean, logvar = torch.cat(parts, dim=2).chunk(2, dim=1)
@@ -84,7 +84,7 @@ class WindowedVAE(CausalVAE):
         state.remember(self, None)
 
         def decode(window: Tensor) -> Tensor:
-            return self.decode_chunk(self.scale.denormalize(window), StreamState())
+            return self.decode_chunk(self.scale.denormalize(window), StreamState(is_whole=True))
 
         return self._windows(latents, decode, 1, self.strides[0])
 

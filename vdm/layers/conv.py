@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+Frame = Float[Tensor, "b _ _ _"]
 Volume = Float[Tensor, "b _ _ _ _"]
-
-SMALL = 20_480
-"""Rows of pixels over samples, channels and frames, up to which PyTorch is slow on CPUs."""
+Memory = Tensor | tuple[Tensor, ...] | None
 
 
 class StreamState:
@@ -21,31 +20,50 @@ class StreamState:
     Nothing is hidden in the modules: a fresh state starts a new clip, and a copy of a state is a
     point to go back to. Layers replace entries and never write into the tensors, so a shallow copy
     is enough.
+
+    Args:
+        memory: What layers remember.
+        is_whole: Whether the next chunk is all of a clip, of which nothing needs to be remembered
+            once a layer is through with it.
     """
 
-    def __init__(self, memory: dict[nn.Module, Tensor | None] | None = None) -> None:
-        self._memory = dict(memory or {})
+    def __init__(
+        self, memory: dict[nn.Module, Memory] | None = None, is_whole: bool = False
+    ) -> None:
+        self._memory, self.is_whole = dict(memory or {}), is_whole
 
     def copy(self) -> StreamState:
         """An independent continuation of the same past."""
-        return StreamState(self._memory)
+        return StreamState(self._memory, self.is_whole)
 
     def has_started(self, layer: nn.Module) -> bool:
         """Whether the layer has already seen a chunk."""
         return layer in self._memory
 
     def recall(self, layer: nn.Module) -> Tensor | None:
-        """The layer's memory of the past; None if there is none."""
-        return self._memory.get(layer)
+        """The layer's memory of the past as one tensor; None if there is none."""
+        found = self._memory.get(layer)
+        return torch.stack(found, dim=2) if isinstance(found, tuple) else found
 
-    def remember(self, layer: nn.Module, value: Tensor | None) -> None:
+    def recall_frames(self, layer: nn.Module) -> tuple[Frame, ...]:
+        """The layer's memory of the past, frame by frame."""
+        found = self._memory.get(layer)
+        return tuple(found.unbind(2)) if isinstance(found, Tensor) else found or ()
+
+    def remember(self, layer: nn.Module, value: Memory) -> None:
         """Replace the layer's memory."""
         self._memory[layer] = value
+
+    def leave(self, layer: nn.Module) -> None:
+        """Let go of a layer's memory if nothing of the clip comes after the chunk it has seen."""
+        if self.is_whole:
+            self._memory.pop(layer, None)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of tensors remembered."""
-        return sum(v.numel() * v.element_size() for v in self._memory.values() if v is not None)
+        kept = (v if isinstance(v, tuple) else (v,) for v in self._memory.values())
+        return sum(v.nbytes for values in kept for v in values if v is not None)
 
 
 class CausalConv3d(nn.Conv3d):
@@ -100,6 +118,10 @@ class CausalConv3d(nn.Conv3d):
             ValueError: If a chunk does not fill the temporal stride.
         """
         kt, st = self.kernel_size[0], self.stride[0]
+        if state is not None:
+            _check_chunk(x.shape[2], st, is_first=not state.has_started(self))
+        if not torch.is_grad_enabled() and x.stride(1) == 1:
+            return self._frame_by_frame(x, state)
         if kt == 1:
             return super().forward(x)
         past: Tensor | None
@@ -107,43 +129,77 @@ class CausalConv3d(nn.Conv3d):
             past = self.before(x)
         else:
             past = state.recall(self)
-        if state is not None:
-            _check_chunk(x.shape[2], st, is_first=not state.has_started(self))
         joined = x if past is None else torch.cat([past, x], dim=2)
         if state is not None:
             keep = kt - st
             # The kept frames are copied, so that a state does not hold the whole chunk in memory.
             state.remember(self, joined[:, :, -keep:].clone() if keep else None)
+            state.leave(self)
         return super().forward(joined)
+
+    def _frame_by_frame(self, x: Volume, state: StreamState | None) -> Volume:
+        """The same of channels-last video, where nothing is differentiated."""
+        frames = [self.padded(frame) for frame in x.unbind(2)]
+        state = StreamState(is_whole=True) if state is None else state
+        window, made = [*self._past(frames[0], state)], []
+        for frame in frames:
+            window.append(frame)
+            if len(window) == self.kernel_size[0]:
+                made.append(self.join(window))
+                window = window[self.stride[0] :]
+        if self.kernel_size[0] > 1:
+            # Copies, so that a state does not hold the whole chunk in memory.
+            state.remember(self, tuple(frame.clone() for frame in window))
+            state.leave(self)
+        return made[0][:, :, None] if len(made) == 1 else torch.stack(made, dim=2)
+
+    def next(self, frame: Frame, state: StreamState) -> Frame:
+        """Convolve the next frame of a clip, without stride in time or gradients.
+
+        Args:
+            frame: The frame, channels last. It is kept, so nobody may write over it.
+            state: The past of the clip, advanced by this call.
+        """
+        frame = self.padded(frame)
+        seen = (*self._past(frame, state), frame)
+        if len(seen) > 1:
+            state.remember(self, seen[1:])
+        return self.join(seen)
+
+    def join(self, frames: Iterable[Frame]) -> Frame:
+        """One frame, made of as many as the kernel is long.
+
+        A convolution of each is added up, because PyTorch's own ones in three dimensions take up to
+        seven times as long on a CPU where there are few frames.
+        """
+        padding = (0, 0) if self.padding_mode == "replicate" else self.padding[1:]
+        weights, stride = self.weight.unbind(2), self.stride[1:]
+        out: Tensor | None = None
+        for frame, weight in zip(frames, weights, strict=True):
+            if out is None:
+                out = functional.conv2d(frame, weight, self.bias, stride, padding)
+            else:
+                out += functional.conv2d(frame, weight, None, stride, padding)
+        assert out is not None
+        return out
+
+    def padded(self, frame: Frame) -> Frame:
+        """A frame as :meth:`join` takes it."""
+        if self.padding_mode != "replicate":
+            return frame
+        _, kh, kw = self.kernel_size
+        sides = (kw // 2, kw // 2, kh // 2, kh // 2)
+        return functional.pad(frame, sides, mode="replicate")
+
+    def _past(self, first: Frame, state: StreamState) -> tuple[Frame, ...]:
+        """The frames before one, of which there are none before the first of a clip."""
+        if self.kernel_size[0] > 1 and not state.has_started(self):
+            return tuple(self.before(first[:, :, None]).unbind(2))
+        return state.recall_frames(self)
 
     def before(self, x: Volume) -> Volume:
         """What is before the first frame of a clip."""
         return x[:, :, :1].expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
-
-    def in_room(self, room: Volume, state: StreamState) -> Volume:
-        """Convolve frames without stride that have room for the past before them.
-
-        Args:
-            room: As many frames as the kernel looks back, which are overwritten, then the next
-                frames.
-            state: The past of the clip, advanced by this call.
-        """
-        back = self.kernel_size[0] - 1
-        if back == 0:
-            return super().forward(room)
-        past = state.recall(self)
-        room[:, :, :back] = self.before(room[:, :, back:]) if past is None else past
-        state.remember(self, None)  # two memories at once would be one too many
-        state.remember(self, room[:, :, -back:].clone())
-        return super().forward(room)
-
-    def slabs(self, x: Volume) -> list[slice]:
-        """Frames to convolve at a time: few, for little memory, but no more slowly than all."""
-        b, c, num_frames, h, _ = x.shape
-        at_a_time = max(1, SMALL // (b * c * h) + 2 - self.kernel_size[0])
-        count = max(1, num_frames // at_a_time)
-        stops = [num_frames * part // count for part in range(count + 1)]
-        return [slice(*ends) for ends in pairwise(stops)]
 
 
 class CausalConv3dFromZero(CausalConv3d):
