@@ -73,6 +73,7 @@ def latte(dtype=FLOAT, size=(16, 24, 24), num_text=120, depth=2):
         num_embeds_ada_norm=1000,
         norm_type="ada_norm_single",
         norm_elementwise_affine=False,
+        norm_eps=1e-6,
         caption_channels=TEXT_DIM,
         video_length=size[0],
     )

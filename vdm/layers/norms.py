@@ -39,11 +39,17 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Normalise ``x`` over the chosen axis."""
         wide = x if x.dtype == torch.float64 else x.float()
-        scale = torch.rsqrt(wide.square().mean(self.axis, keepdim=True) + self.eps)
-        if self.weight is not None:
+        weight = self.weight
+        if weight is not None:
             shape = [1] * x.ndim
             shape[self.axis] = self.dim
-            scale = scale * self.weight.reshape(shape)
+            weight = weight.reshape(shape)
+        if may_overwrite():  # reads once what squares would be kept of
+            square = torch.linalg.vector_norm(wide, dim=self.axis, keepdim=True).square()
+            out = wide * torch.rsqrt(square / self.dim + self.eps)
+            return (out if weight is None else out.mul_(weight)).to(x.dtype)
+        scale = torch.rsqrt(wide.square().mean(self.axis, keepdim=True) + self.eps)
+        scale = scale if weight is None else scale * weight
         return (wide * scale).to(x.dtype)
 
     def extra_repr(self) -> str:

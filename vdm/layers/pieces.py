@@ -90,6 +90,24 @@ def add_to_each(x: Float[Tensor, "b *grid d"], branch: Branch) -> Float[Tensor, 
     return add_branch(x.view(len(x), -1, x.shape[-1]), branch, 1).view_as(x)
 
 
+def add_gated(
+    x: Float[Tensor, "b n d"], gate: Float[Tensor, "b 1 d"], branch: Branch
+) -> Float[Tensor, "b n d"]:
+    """``x + gate * branch(x)``, written over ``x``, which nobody else reads, where possible.
+
+    Args:
+        x: Tokens.
+        gate: What the branch is multiplied by.
+        branch: From some tokens of every sample to as many; none of them looks at others.
+    """
+    if not may_overwrite():
+        return torch.addcmul(x, gate, branch(x))
+    x = x if x.is_contiguous() else x.contiguous()
+    for piece in x.split(_length(x, 1, max(PIECE, MIN_TOKENS * x.shape[-1])), dim=1):
+        piece.addcmul_(gate, branch(piece))
+    return x
+
+
 def _length_of_volume(x: Tensor, axis: int) -> int:
     return _length(x, axis, max(PIECE_OF_VOLUME, MIN_PIXELS * x.shape[1]))
 

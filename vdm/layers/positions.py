@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, TypeVar, cast
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +33,11 @@ class RotaryTable:
     cos: Float[Tensor, "... pairs"]
     sin: Float[Tensor, "... pairs"]
     pairing: Pairing = "interleaved"
+
+    @cached_property
+    def turns(self) -> Complex[Tensor, "... pairs"]:
+        """Cosine and sine as one complex number, made once for all that are turned by it."""
+        return torch.complex(self.cos, self.sin)
 
     def rearrange(self, pattern: str) -> RotaryTable:
         """A table with its axes of positions rearranged."""
@@ -211,7 +216,11 @@ def apply_rope(
         middle = torch.cat((middle, x[:, start:stop, :, rotated:]), dim=-1)
         return torch.cat((x[:, :start], middle, x[:, stop:]), dim=1)
     wide = x if x.dtype == torch.float64 else x.float()
-    cos, sin = (rearrange(v, "n p -> n 1 p") if v.ndim == 2 else v for v in (table.cos, table.sin))
+
+    def for_heads(turns: Tensor) -> Tensor:
+        return rearrange(turns, "n p -> n 1 p") if turns.ndim == 2 else turns
+
+    cos, sin = for_heads(table.cos), for_heads(table.sin)
     if table.pairing == "half":
         a, b = wide.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)
@@ -220,7 +229,7 @@ def apply_rope(
         a, b = pairs.unbind(-1)
         out = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1)
     else:  # one complex product reads and writes once, where real ones copy strided halves
-        turned = torch.view_as_complex(pairs.contiguous()) * torch.complex(cos, sin)
+        turned = torch.view_as_complex(pairs.contiguous()) * for_heads(table.turns)
         out = torch.view_as_real(turned)
     return rearrange(out, "b n heads p two -> b n heads (p two)").to(x.dtype)
 

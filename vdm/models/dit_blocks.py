@@ -16,6 +16,7 @@ from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.factorization import Factorization, Spatial
 from vdm.layers.feedforward import FeedForwardKind, make_feedforward
 from vdm.layers.norms import AdaLNLinear, AdaLNTable, NormKind, make_norm, modulate
+from vdm.layers.pieces import add_gated, plus
 from vdm.layers.position_rules import Positions
 from vdm.layers.positions import RotaryTable
 
@@ -262,9 +263,13 @@ class DiTBlock(nn.Module):
         if self.cross_attention is not None:
             flat = rearrange(self.norm_cross(x), "b t h w d -> b (t h w) d")
             told = {} if image is None else {"image": image}
-            x = x + self.cross_attention(flat, text, text_mask, **told).view_as(x)
-        shift, scale, gate = modulation
-        return torch.addcmul(x, gate, self.feedforward(modulate(self.norm2(x), shift, scale)))
+            x = plus(x, self.cross_attention(flat, text, text_mask, **told).view_as(x))
+        if modulation[0].shape[1] > 1:  # frames have vectors of their own
+            shift, scale, gate = modulation
+            return torch.addcmul(x, gate, self.feedforward(modulate(self.norm2(x), shift, scale)))
+        shift, scale, gate = (vector.flatten(1, 3) for vector in modulation)
+        branch = lambda x: self.feedforward(modulate(self.norm2(x), shift, scale))  # noqa: E731
+        return add_gated(x.flatten(1, 3), gate, branch).view_as(x)
 
 
 class FinalLayer(nn.Module):

@@ -13,6 +13,7 @@ from vdm.layers.attention import Attention, QKNorm
 from vdm.layers.attention_backends import Backend
 from vdm.layers.feedforward import FeedForwardKind, make_feedforward
 from vdm.layers.norms import AdaLNLinear, LayerNorm, modulate
+from vdm.layers.pieces import add_gated
 from vdm.layers.positions import RotaryTable
 
 Text = Float[Tensor, "b n d"]
@@ -93,31 +94,21 @@ class SharedBlock(JointBlock):
     ) -> tuple[Video, Text]:
         """Transform both, the text ahead of the clip in the sequence."""
         num_text = text.shape[1]
-        gates, joint = self._modulated(video, text, level, self.norm1, self.modulation1)
-        mixed = self.attention(joint, rope=table, rope_start=0 if table is None else num_text)
-        video, text = _add(video, text, gates, mixed)
-        gates, joint = self._modulated(video, text, level, self.norm2, self.modulation2)
-        return _add(video, text, gates, self.feedforward(joint))
-
-    def _modulated(
-        self, video: Video, text: Text, level: Tensor, norm: nn.Module, modulation: nn.Module
-    ) -> tuple[tuple[Tensor, Tensor], Float[Tensor, "b n_and_m d"]]:
-        """Both gates, and one sequence of normalised and modulated tokens."""
-        vectors = (vector.flatten(1, 3) for vector in modulation(level))
+        vectors = [vector.flatten(1, 3) for vector in self.modulation1(level)]
         shift, scale, gate, text_shift, text_scale, text_gate = vectors
         streams = (
-            modulate(norm(text), text_shift, text_scale),
-            modulate(norm(video), shift, scale),
+            modulate(self.norm1(text), text_shift, text_scale),
+            modulate(self.norm1(video), shift, scale),
         )
-        return (gate, text_gate), torch.cat(streams, dim=1)
+        joint = torch.cat(streams, dim=1)
+        mixed = self.attention(joint, rope=table, rope_start=0 if table is None else num_text)
+        video = torch.addcmul(video, gate, mixed[:, num_text:])
+        text = torch.addcmul(text, text_gate, mixed[:, :num_text])
+        vectors = [vector.flatten(1, 3) for vector in self.modulation2(level)]
+        return self._feed(video, vectors[:3]), self._feed(text, vectors[3:])
 
-
-def _add(
-    video: Video, text: Text, gates: tuple[Tensor, Tensor], branch: Float[Tensor, "b n_and_m d"]
-) -> tuple[Video, Text]:
-    """What a branch made of both, added to each through its gate."""
-    num_text, (gate, text_gate) = text.shape[1], gates
-    return (
-        torch.addcmul(video, gate, branch[:, num_text:]),
-        torch.addcmul(text, text_gate, branch[:, :num_text]),
-    )
+    def _feed(self, tokens: Float[Tensor, "b _ d"], vectors: list[Tensor]) -> Tensor:
+        """Tokens after the feed-forward network, which nobody else reads before."""
+        shift, scale, gate = vectors
+        branch = lambda x: self.feedforward(modulate(self.norm2(x), shift, scale))  # noqa: E731
+        return add_gated(tokens, gate, branch)
