@@ -142,7 +142,11 @@ DECODERS = {
     ),
     "HunyuanVideo VAE decode": _decoder(
         diffusers.AutoencoderKLHunyuanVideo,
-        {"block_out_channels": (48, 96, 192, 192), "layers_per_block": 1},
+        {
+            "block_out_channels": (48, 96, 192, 192),
+            "layers_per_block": 1,
+            "norm_num_groups": 16,
+        },
         (3, 12, 16),
     ),
     "LTX VAE decode": _decoder(

@@ -245,7 +245,7 @@ class LTXDecoder(nn.Module):
         frames = self.middle.stream(self.embed.stream(raw.unbind(2)), piece)
         for level in self.levels:
             frames = level.stream(frames, piece)  # type: ignore[operator]
-        return self.out.stream(frames, told(piece, self.time_embed, 2))
+        return self.out.stream(frames, told(piece, self.time_embed, 2))  # type: ignore[operator]
 
     def _prepare(self, raw: Volume) -> tuple[Volume, LTXPiece]:
         """Latents, and what is known besides."""

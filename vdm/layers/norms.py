@@ -39,11 +39,11 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Normalise ``x`` over the chosen axis."""
         wide = x if x.dtype == torch.float64 else x.float()
-        weight = self.weight
-        if weight is not None:
+        weight: Tensor | None = None
+        if self.weight is not None:
             shape = [1] * x.ndim
             shape[self.axis] = self.dim
-            weight = weight.reshape(shape)
+            weight = self.weight.reshape(shape)
         if may_overwrite():  # reads once what squares would be kept of
             square = torch.linalg.vector_norm(wide, dim=self.axis, keepdim=True).square()
             out = wide * torch.rsqrt(square / self.dim + self.eps)
