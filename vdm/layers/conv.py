@@ -43,7 +43,9 @@ class StreamState:
     def recall(self, layer: nn.Module) -> Tensor | None:
         """The layer's memory of the past as one tensor; None if there is none."""
         found = self._memory.get(layer)
-        return torch.stack(found, dim=2) if isinstance(found, tuple) else found
+        if isinstance(found, tuple):
+            return torch.stack(found, dim=2) if found else None
+        return found
 
     def recall_frames(self, layer: nn.Module) -> tuple[Frame, ...]:
         """The layer's memory of the past, frame by frame."""
