@@ -52,7 +52,7 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "U-Nets and the decoder of SVD": Family(speed.CASES, 0.8, 0.65, 1e-5),
-    "transformers": Family(TRANSFORMERS, 0.92, 0.65, 1e-5),
+    "transformers": Family(TRANSFORMERS, 0.92, 0.7, 1e-5),
     "causal VAEs": Family(DECODERS, 0.85, 0.65, 2e-5),
 }
 MOST_TIME = 1.0
