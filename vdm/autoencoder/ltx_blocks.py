@@ -3,7 +3,7 @@
 Encoders are causal. Decoders look one frame ahead in every convolution; later ones are told a noise
 level besides, because they take out the last noise of the latents, and some add noise of their own.
 What decoders are made of transforms a whole clip, or a stream of frames without gradients: then
-each module keeps the few frames that its next result needs, so memory does not grow with the clip.
+each module keeps the few frames that its next result needs, so memory stops growing with the clip.
 """
 
 from __future__ import annotations
