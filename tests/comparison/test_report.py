@@ -40,6 +40,22 @@ def test_the_table_says_what_was_trained_and_what_came_of_it(experiment, results
     assert rows["wide"] == ["wide", "16", "3"]
 
 
+def test_a_distance_of_too_few_clips_is_no_number_and_no_mean(experiment, results):
+    data = "test-iid/1 object"
+    score = results["wide"][1].scores[data]["generated"]["fmd/flow"]
+    score.pop("value")
+    score["not_enough"] = "3 clips for 192 features"
+    _, rows = rows_of(table(experiment, results), f"Quality, {data}")
+    assert rows["wide"][2] == "not enough"
+    assert rows["narrow"][2] != "not enough"
+
+
+def test_scores_of_different_protocols_share_no_table(experiment, results):
+    results["wide"][1].scores["test-iid/1 object"]["generated"]["fmd/flow"]["protocol"] = "q/r1"
+    with pytest.raises(ValueError, match="fmd/flow: scores of different protocols: p/r1, q/r1"):
+        table(experiment, results)
+
+
 def test_what_is_missing_or_stale_is_said(experiment, results, folder):
     results["wide"].pop()
     assert "**Not run yet:** wide (seed 5)." in table(experiment, results)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,28 @@ def test_scores_of_two_protocols_refuse_to_be_compared():
         score(1.0) < other  # noqa: B015
     with pytest.raises(ValueError, match="n9"):
         score(1.0) - other
+
+
+def test_a_distance_that_says_nothing_answers_why_and_no_number():
+    few = Score(0.2, "fmd/flow/n128/r1", 128, 150, (0.1, 0.3), floor=0.08, num_features=128)
+    assert few.rank_deficient
+    assert few.to_dict() == {
+        "not_enough": "128 clips for 128 features, expected more clips than features",
+        "protocol": "fmd/flow/n128/r1",
+        "n_real": 128,
+        "n_gen": 150,
+        "num_features": 128,
+    }
+    assert "0.2" not in str(few)
+    near = Score(0.0712, "fmd/flow/n512/r1", 512, 512, floor=0.0803, num_features=192)
+    assert not near.rank_deficient
+    assert near.not_enough.startswith("at or below the floor 0.0803 between real clips: 512 clips")
+    assert "0.0712" not in str(near)
+    enough = replace(near, value=0.0804)
+    assert not enough.not_enough
+    assert enough.to_dict()["value"] == 0.0804
+    with pytest.raises(ValueError, match="fmd/flow/n512/r1: not enough: at or below"):
+        enough > near  # noqa: B015
 
 
 def test_a_score_without_protocol_or_with_a_reversed_interval_is_refused():

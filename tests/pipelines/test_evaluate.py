@@ -115,7 +115,16 @@ def test_motion_distance_and_jitter_stand_beside_the_real_clips():
     )
     named = result.scores[data]
     distance = named["generated"]["fmd/flow"]
-    assert distance.rank_deficient
+    assert distance.not_enough == "3 clips for 192 features, expected more clips than features"
+    saved = result.to_dict()["scores"][data]["generated"]["fmd/flow"]
+    assert saved["not_enough"] == distance.not_enough
+    assert "value" not in saved
+    table = next(result.tables())
+    console = Console(width=150, file=io.StringIO())
+    console.print(table)
+    printed = " ".join(console.file.getvalue().split())
+    assert "not enough" in printed
+    assert f"{distance.value:.3g}" not in printed
     assert distance.floor > 0
     assert distance.interval[0] <= distance.value <= distance.interval[1]
     assert distance.n_real == distance.n_gen == 3

@@ -29,7 +29,12 @@ def evaluation() -> dict:
                 "reconstructed": {psnr: score(psnr, 36.12)},
                 "static copy": {whole: score(whole, 7.0)},
             },
-            "test-comp/1 object": {"generated": {whole: score(whole, 88.0)}},
+            "test-comp/1 object": {
+                "generated": {
+                    whole: score(whole, 88.0),
+                    "fmd/flow": {"not_enough": "9 clips", "protocol": "p", "n_real": 9, "n_gen": 9},
+                }
+            },
         },
         "gaps": {"test-iid/1 object": {"points": 7.25, "interval": [4.0, 10.5]}},
     }
@@ -48,7 +53,7 @@ def test_every_score_stands_in_its_column():
         "whole caption, ceiling: real clips": ["100.0 % (99.0 to 100.5)", ""],
         "whole caption, must fail: static copy": ["7 % (6 to 7.5)", ""],
         "VAE reconstruction, PSNR": ["36.1 dB (35.1 to 36.6)", ""],
-        "motion distance fmd/flow": ["1.25 (0.25 to 1.75); floor 0.75", ""],
+        "motion distance fmd/flow": ["1.25 (0.25 to 1.75); floor 0.75", "not enough"],
         "distance of features fd/transnet": ["2.5 (1.5 to 3); floor 0.5", ""],
         "whole captions, lost on unseen pairs": ["", "7.25 points (4 to 10.5)"],
     }

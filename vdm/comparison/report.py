@@ -213,20 +213,29 @@ def outcomes_of(runs: Sequence[Result], data: str) -> Outcomes | None:
 def _quality(results: Results, data: str) -> Iterator[list[str]]:
     """Distances and jitter, with their floors, and motion error."""
     everyone = [run for runs in results.values() for run in runs]
-    names = [name for name in QUALITY if values_of(everyone, data, GENERATED, name)]
+    names = [name for name in QUALITY if _distance(everyone, data, name)]
     if not names:
         return
     yield ["arm", "motion error %", *(QUALITY[name] for name in names)]
     for arm, runs in results.items():
-        values = [values_of(list(runs), data, GENERATED, name) for name in names]
-        if not any(values):
+        cells = [_distance(runs, data, name) for name in names]
+        if not any(cells):
             continue
         motion = values_of(list(runs), data, GENERATED, f"{CAPTIONS}/motion")
         error = pair([100 - value for value in motion]) if motion else ""
-        yield [arm, error, *(pair(value) if value else "" for value in values)]
+        yield [arm, error, *cells]
     floors = [_floor(everyone, data, name) for name in names]
     if any(floors):
         yield ["floor: other real clips", "", *floors]
+
+
+def _distance(runs: Sequence[Result], data: str, name: str) -> str:
+    """A score of the arm's seeds; none of it where one of them had too few clips."""
+    values = values_of(list(runs), data, GENERATED, name)  # refuses different protocols
+    rows = [run.scores.get(data, {}).get(GENERATED, {}).get(name, {}) for run in runs]
+    if any("not_enough" in row for row in rows):
+        return "not enough"
+    return pair(values) if values else ""
 
 
 def _floor(runs: Sequence[Result], data: str, name: str) -> str:

@@ -143,8 +143,16 @@ def _text(path: Path) -> str:
 
 
 def values_of(results: list[Result], data: str, source: str, name: str) -> list[float]:
-    """One score of all seeds that have it."""
+    """One score of all seeds that have it, and enough clips for it.
+
+    Raises:
+        ValueError: If they are of different protocols.
+    """
     rows: list[Mapping[str, Any] | None] = [
         result.scores.get(data, {}).get(source, {}).get(name) for result in results
     ]
-    return [float(row["value"]) for row in rows if row is not None]
+    found = [row for row in rows if row is not None]
+    protocols = sorted({row["protocol"] for row in found if "protocol" in row})
+    if len(protocols) > 1:
+        raise ValueError(f"{name}: scores of different protocols: {', '.join(protocols)}")
+    return [float(row["value"]) for row in found if "value" in row]

@@ -256,7 +256,7 @@ def _swept(
         **changed,
     )
     generated = {
-        data: {key: score.value for key, score in sources[GENERATED].items()}
+        data: {k: score.value for k, score in sources[GENERATED].items() if not score.not_enough}
         for data, sources in evaluation.scores.items()
     }
     seconds = _cost(model, changed, is_smoke)["seconds"]

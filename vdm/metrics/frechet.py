@@ -334,5 +334,5 @@ def frechet_score(
         len(generated),
         frechet_interval(real, generated, num_resamples, seed, ddof),
         floor=None if more_real is None else _distance(*check_sets(real, more_real), ddof),
-        rank_deficient=min(len(x), len(y)) <= x.shape[1],
+        num_features=x.shape[1],
     )

@@ -98,13 +98,14 @@ def mmd_score(
             np.bincount(p, minlength=len(x)) * 1.0, np.bincount(q, minlength=len(y)) * 1.0
         )
         for p, q in zip(*rows, strict=True)
+        if min(len(set(p)), len(set(q))) > 1  # one clip over and over has no pair
     ]
-    spread = np.percentile(drawn, [2.5, 97.5]) - np.mean(drawn)
+    low, high = value + np.percentile(drawn, [2.5, 97.5]) - np.mean(drawn) if drawn else (0, 0)
     return Score(
         value,
         protocol.id,
         len(x),
         len(y),
-        (min(value, value + spread[0]), max(value, value + spread[1])),
+        (float(min(value, low)), float(max(value, high))) if drawn else None,
         floor=None if more_real is None else squared_mmd(real, more_real, kernel),
     )

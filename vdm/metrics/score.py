@@ -69,8 +69,7 @@ class Score:
         floor: The same metric between two disjoint real sets of the same size, where that is
             defined.
         ceiling: The same metric on real clips, for scores where more is better.
-        rank_deficient: Whether a covariance had fewer clips than dimensions: never compare with
-            published numbers.
+        num_features: Length of the features whose covariances the number is made of, if it is.
 
     Raises:
         ValueError: If the protocol is empty, a count is negative or the interval is reversed.
@@ -83,7 +82,7 @@ class Score:
     interval: tuple[float, float] | None = None
     floor: float | None = None
     ceiling: float | None = None
-    rank_deficient: bool = False
+    num_features: int | None = None
 
     def __post_init__(self) -> None:
         if not self.protocol:
@@ -97,15 +96,40 @@ class Score:
         if self.interval is not None and self.interval[0] > self.interval[1]:
             raise ValueError(f"got interval {self.interval}, expected low <= high")
 
-    def _same_protocol(self, other: Score) -> None:
+    @property
+    def rank_deficient(self) -> bool:
+        """Whether a covariance was made of no more clips than it has dimensions."""
+        return self.num_features is not None and min(self.n_real, self.n_gen) <= self.num_features
+
+    @property
+    def not_enough(self) -> str:
+        """Why the number says nothing, if it does not: empty otherwise.
+
+        A distance does not where its covariances have no full rank, and where it is no larger than
+        that of real clips from real clips.
+        """
+        if self.rank_deficient:
+            n = min(self.n_real, self.n_gen)
+            return f"{n} clips for {self.num_features} features, expected more clips than features"
+        if self.floor is not None and self.value <= self.floor:
+            return (
+                f"at or below the floor {self.floor:.3g} between real clips: {self.n_gen} clips "
+                "do not tell the two apart"
+            )
+        return ""
+
+    def _comparable(self, other: Score) -> None:
         if self.protocol != other.protocol:
             raise ValueError(
                 f"scores of different protocols cannot be compared: {self.protocol!r} and "
                 f"{other.protocol!r}"
             )
+        for score in (self, other):
+            if score.not_enough:
+                raise ValueError(f"{score.protocol}: not enough: {score.not_enough}")
 
     def __sub__(self, other: Score) -> float:
-        self._same_protocol(other)
+        self._comparable(other)
         return self.value - other.value
 
     def __lt__(self, other: Score) -> bool:
@@ -115,14 +139,19 @@ class Score:
         return self - other > 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; fields that do not apply are left out."""
-        return {
-            key: value
-            for key, value in asdict(self).items()
-            if value is not None and value is not False
-        }
+        """Plain data for JSON; fields that do not apply are left out.
+
+        Where it is not enough, the reason stands instead of every number.
+        """
+        data = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.not_enough:
+            data = {key: data[key] for key in data if key not in ("value", "interval", "floor")}
+            return {"not_enough": self.not_enough, **data}
+        return data
 
     def __str__(self) -> str:
+        if self.not_enough:
+            return f"not enough: {self.not_enough} ({self.protocol})"
         interval = f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]" if self.interval else ""
         return f"{self.value:.4g}{interval} ({self.protocol})"
 

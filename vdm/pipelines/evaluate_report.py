@@ -203,12 +203,14 @@ class Evaluation:
 
 
 def _cell(score: Score) -> str:
+    if score.not_enough:
+        return f"not enough:\n{score.not_enough}"
     text = f"{score.value:.3g}" if score.value < 10 else f"{score.value:.1f}"
     if score.interval is not None:
         text += f"\n{score.interval[0]:.3g}-{score.interval[1]:.3g}"
     if score.floor is not None:
         text += f"\nfloor {score.floor:.3g}"
-    return text + ("\nrank-deficient" if score.rank_deficient else "")
+    return text
 
 
 def summarise(
@@ -335,6 +337,7 @@ def _distance(
             one.n,
             one.n,
             floor=floor,
+            num_features=reference.shape[1],
         )
 
 

@@ -118,6 +118,8 @@ def _cell(score: Mapping[str, Any] | None, unit: str) -> str:
     """A value with its interval."""
     if score is None:
         return ""
+    if "not_enough" in score:
+        return "not enough"
     value = _number(score["value"]) + (f" {unit}" if unit else "")
     if "interval" in score:
         low, high = score["interval"]

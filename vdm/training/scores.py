@@ -96,6 +96,7 @@ class Scores(Look):
             f"scores/{data}/{name}".replace(" ", "-"): score.value
             for data, sources in result.scores.items()
             for name, score in sources.get(GENERATED, {}).items()
+            if not score.not_enough
         }
         for logger in trainer.loggers:
             logger.log_metrics(values, trainer.global_step)
