@@ -66,7 +66,7 @@ def test_a_folder_of_clips_is_scored_without_loading_anything(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--protocol", "fid"], "--protocol: got 'fid'"),
+        (["--protocol", "fvdd"], "--protocol: got 'fvdd'"),
         (["--data", "test-idd"], "test-idd"),
         (["--n", "0"], "--n: got 0"),
         (["--height", "32", "--width", "32", "--sampler", "eulr"], "nearest: euler"),
@@ -97,6 +97,18 @@ def test_weights_of_a_score_that_cannot_be_used_are_said_in_one_line(
     assert main(["evaluate", model, *FAST, *words, "--transnet-weights", str(path)]) == status
     (said,) = capsys.readouterr().err.splitlines()
     assert str(path) in said
+
+
+def test_weights_are_named_with_the_hash_that_they_must_have(model, tmp_path, capsys):
+    path = tmp_path / "inception.pth"
+    path.write_bytes(b"damaged")
+    words = ["evaluate", model, "--n", "10", "--height", "32", "--width", "32", "--protocol", "fid"]
+    assert main([*words, "--inception-weights", f"{path}@0123456789abcdef"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "got sha256" in said
+    assert "expected 0123456789abcdef" in said
+    assert main(words) == 2
+    assert "expected --inception-weights FILE" in capsys.readouterr().err
 
 
 def test_a_model_that_is_not_there_is_a_wrong_word(capsys):

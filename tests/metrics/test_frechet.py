@@ -8,8 +8,10 @@ from vdm.metrics.frechet import (
     GaussianStatistics,
     frechet_distance,
     frechet_distance_inf,
+    frechet_influence,
     frechet_interval,
     frechet_score,
+    frechet_score_of_frames,
     gaussian_distance,
 )
 from vdm.metrics.score import Protocol, resample_indices
@@ -179,3 +181,34 @@ def test_bad_features_are_refused():
         frechet_distance_inf(x[:7], x)
     with pytest.raises(ValueError, match="at least 6 and 5"):
         frechet_distance_inf(x, x, num_sizes=5)
+
+
+def test_influence_is_the_derivative_by_the_weight_of_a_sample():
+    x, y = sample(60, 4, 0), sample(50, 4, 1, shift=0.4, scale=1.3)
+    found = frechet_influence(x, y, ddof=0)
+    more = 400  # copies of all others for each sample: a weight of 1 / 401 more on it
+    for k in (0, 17):
+        longer = np.concatenate([x] * more + [x[k : k + 1]] * 60)
+        change = distance(longer, y, 0) - distance(x, y, 0)
+        assert found[k] / (more + 1) == pytest.approx(change, rel=0.05, abs=1e-4)
+    assert found.mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_frames_of_one_video_count_once_in_the_interval():
+    protocol = Protocol("fid", 5, 8, "64", "test-iid:start0", 80)
+    rng = np.random.default_rng(0)
+    videos = rng.standard_normal((160, 1, 6)).astype(np.float32)
+    x, y = videos[:80].repeat(5, 1), videos[80:].repeat(5, 1) + 0.5
+    score = frechet_score_of_frames(x, y, protocol, y - 0.5)
+    alone = frechet_score_of_frames(x[:, :1], y[:, :1], protocol)
+    assert score.value == pytest.approx(alone.value, rel=0.05)
+    width, expected = (s.interval[1] - s.interval[0] for s in (score, alone))
+    assert width == pytest.approx(expected, rel=0.05)
+    low, high = frechet_interval(x[:, 0], y[:, 0], num_resamples=300)
+    assert width == pytest.approx(high - low, rel=0.2)
+    assert 0 < score.floor < score.value
+    few = frechet_score_of_frames(x[:1], y[:1], protocol)
+    assert few.not_enough == (
+        "1 clips of 5 frames for 6 features, expected more frames than features"
+    )
+    assert not frechet_score_of_frames(x[:2], y[:2], protocol).rank_deficient

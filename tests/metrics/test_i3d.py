@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from vdm.metrics.i3d import (
     EPS,
@@ -17,6 +18,7 @@ from vdm.metrics.i3d import (
     load_i3d,
     pad_same,
     prepare,
+    resize_as_tf1,
 )
 
 
@@ -97,3 +99,13 @@ def open_with(path, content):
 def test_clips_that_are_too_short_are_refused(network):
     with pytest.raises(ValueError, match="at least 9"):
         i3d_features(np.zeros((1, 8, 16, 16, 3), np.uint8), network)
+
+
+@pytest.mark.parametrize("size", [(9, 31), (300, 224)])
+def test_the_grid_of_2018_is_that_of_tensorflow_1(size):
+    x = 255 * torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    expected = interpolate_bilinear_2d_like_tensorflow1x(x, (224, 224), align_corners=False)
+    torch.testing.assert_close(resize_as_tf1(x, 224), expected, atol=2e-3, rtol=0)
+    frames = x.byte().permute(0, 2, 3, 1).numpy()
+    if size != (300, 224):
+        assert (prepare(frames, "tf1-bilinear") - prepare(frames)).abs().max() > 0.05

@@ -47,26 +47,26 @@ class VGGFeatures(nn.Module):
         1.
     """
 
+    net = "vgg"
     cuts = (4, 9, 16, 23, 30)  # behind relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
     shift: Tensor
     scale: Tensor
 
     def __init__(self, backbone: str, heads: str | None = None) -> None:
         super().__init__()
-        from torchvision.models.vgg import cfgs, make_layers
-
         if heads is None:
             import torchmetrics.functional.image as image_metrics
 
-            heads = str(Path(image_metrics.__file__).parent / "lpips_models" / "vgg.pth")
+            heads = str(Path(image_metrics.__file__).parent / "lpips_models" / f"{self.net}.pth")
         for path in (backbone, heads):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"got perceptual weights {path!r}, expected a file")
-        features = make_layers(cfgs["D"], batch_norm=False)
+        features = self._layers()
         state = torch.load(backbone, weights_only=True, map_location="cpu")
         prefix = "features."
         features.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)},
+            assign=True,
         )
         self.stages = nn.ModuleList(features[a:b] for a, b in pairwise((0, *self.cuts)))
         heads_state = torch.load(heads, weights_only=True, map_location="cpu")
@@ -77,6 +77,12 @@ class VGGFeatures(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).reshape(1, 3, 1, 1))
         self.requires_grad_(False)
 
+    def _layers(self) -> nn.Sequential:
+        from torchvision.models import vgg16
+
+        with torch.device("meta"):
+            return vgg16().features
+
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
         """Unit-length features of frames in [-1, 1], times the roots of the heads' weights."""
         x = (frames - self.shift) / self.scale
@@ -85,6 +91,25 @@ class VGGFeatures(nn.Module):
             x = stage(x)
             features.append(functional.normalize(x, dim=1, eps=1e-10) * head.clamp_min(0).sqrt())
         return features
+
+
+@configurable
+class AlexFeatures(VGGFeatures):
+    """Likewise of AlexNet, the network of LPIPS in tables.
+
+    Args:
+        backbone: Path of torchvision's ``alexnet`` state dict.
+        heads: Path of the ``alex`` linear heads.
+    """
+
+    net = "alex"
+    cuts = (2, 5, 8, 10, 12)  # behind every rectification
+
+    def _layers(self) -> nn.Sequential:
+        from torchvision.models import alexnet
+
+        with torch.device("meta"):
+            return alexnet().features
 
 
 @configurable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from vdm.metrics.clip_measures import ClipMeasure, Row
 from vdm.metrics.clips import Clips, check_clips
+from vdm.metrics.weights_file import hash_of
 
 NAME = "clip"
 BATCH = 32
@@ -56,10 +56,7 @@ class ClipAgreement:
         self.model = model.eval().requires_grad_(False)
         text: Any = model.config.text_config
         self.length: int = text.max_position_embeddings
-        hashed = hashlib.sha256()
-        for key, value in sorted(model.state_dict().items()):
-            hashed.update(key.encode() + value.contiguous().numpy().tobytes())
-        self.id = hashed.hexdigest()[:8]
+        self.id = hash_of(model)[:8]
 
     def measure(self) -> ClipMeasure:
         """What it measures, as a protocol whose id names the weights."""

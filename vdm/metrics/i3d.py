@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ EXTRACTOR = f"i3d-k400@{WEIGHTS.sha256[:8]}"
 SIDE = 224
 RESIZE_RULE = f"{SIDE}x{SIDE}-bilinear"
 """How frames reach the network, for protocol ids: not antialiased, the aspect ratio not kept."""
+Resize = Literal["torch-bilinear", "tf1-bilinear"]
+RESIZES = {"torch-bilinear": RESIZE_RULE, "tf1-bilinear": f"{RESIZE_RULE}-tf1"}
+"""How each is called in protocol ids."""
 NUM_CLASSES = 400
 MIN_FRAMES = 9
 """Fewer leave nothing over time to average: it is divided by 8, then two are pooled."""
@@ -51,6 +54,15 @@ MIXED = {
 }
 """Channels of the four branches: 1x1; 1x1, 3x3; 1x1, 3x3; pool, 1x1."""
 
+BRANCHES = {
+    "0.0": "/Branch_0/Conv3d_0a_1x1",
+    "1.0": "/Branch_1/Conv3d_0a_1x1",
+    "1.1": "/Branch_1/Conv3d_0b_3x3",
+    "2.0": "/Branch_2/Conv3d_0a_1x1",
+    "2.1": "/Branch_2/Conv3d_0b_3x3",
+    "3.1": "/Branch_3/Conv3d_0b_1x1",
+}
+"""Layers of a mixed block: ours, and those of the package."""
 Size = tuple[int, int, int]
 
 
@@ -176,6 +188,23 @@ def load_i3d(path: str | Path | None = None) -> I3D:
     return network.eval().requires_grad_(False)
 
 
+def layer_names(branches: Mapping[str, str]) -> dict[str, str]:
+    """What others call the layers with a norm, by our names.
+
+    Args:
+        branches: What follows the name of a mixed block, by our names of its layers.
+    """
+    names = {0: "Conv3d_1a_7x7", 2: "Conv3d_2b_1x1", 3: "Conv3d_2c_3x3"}
+    layers = {f"stem.{place}": name for place, name in names.items()}
+    with torch.device("meta"):
+        mixed = I3D().mixed
+    places = [place for place, layer in enumerate(mixed) if isinstance(layer, Mixed)]
+    for place, name in zip(places, MIXED, strict=True):
+        for ours, theirs in branches.items():
+            layers[f"mixed.{place}.branches.{ours}"] = f"Mixed_{name}{theirs}"
+    return layers
+
+
 def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Tensor]:
     """Nested arrays under their paths."""
     found: dict[str, Tensor] = {}
@@ -188,19 +217,9 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Tensor]:
 
 def _folded(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The published weights under our names, batch norms folded into convolutions."""
-    names = {0: "Conv3d_1a_7x7", 2: "Conv3d_2b_1x1", 3: "Conv3d_2c_3x3"}
-    layers = {f"stem.{place}": name for place, name in names.items()}
-    places = [place for place, layer in enumerate(I3D().mixed) if isinstance(layer, Mixed)]
-    for place, name in zip(places, MIXED, strict=True):
-        ours, block = f"mixed.{place}.branches", f"Mixed_{name}/Branch"
-        layers[f"{ours}.0.0"] = f"{block}_0/Conv3d_0a_1x1"
-        for branch in (1, 2):
-            layers[f"{ours}.{branch}.0"] = f"{block}_{branch}/Conv3d_0a_1x1"
-            layers[f"{ours}.{branch}.1"] = f"{block}_{branch}/Conv3d_0b_3x3"
-        layers[f"{ours}.3.1"] = f"{block}_3/Conv3d_0b_1x1"
     head = "params/Logits/Conv3d_0c_1x1/Conv_0"
     weights = {"head.weight": theirs[f"{head}/kernel"], "head.bias": theirs[f"{head}/bias"]}
-    for ours, name in layers.items():
+    for ours, name in layer_names(BRANCHES).items():
         mean, var = (
             theirs[f"batch_stats/{name}/BatchNorm_0/{key}"].flatten() for key in ("mean", "var")
         )
@@ -214,19 +233,40 @@ def _folded(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def prepare(frames: UInt8[np.ndarray, "t h w 3"]) -> Float[Tensor, "1 3 t 224 224"]:
+def prepare(
+    frames: UInt8[np.ndarray, "t h w 3"], resize: Resize = "torch-bilinear"
+) -> Float[Tensor, "1 3 t 224 224"]:
     """Frames as the network wants them: bilinear without antialiasing on 0-255, then [-1, 1]."""
     pixels = rearrange(torch.from_numpy(frames).float(), "t h w c -> t c h w")
-    resized = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", align_corners=False)
+    if resize == "tf1-bilinear":
+        resized = resize_as_tf1(pixels, SIDE)
+    else:
+        resized = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", align_corners=False)
     return rearrange(2 * resized / 255 - 1, "t c h w -> 1 c t h w")
 
 
-def i3d_features(clips: Clips, network: I3D) -> Features:
+def resize_as_tf1(x: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    """Bilinearly, on the grid of TensorFlow 1: position ``k`` is ``k * size / side``.
+
+    The corners of the first pixels fall on each other there, not the outlines of both pictures.
+    """
+    for axis in (-2, -1):
+        size = x.shape[axis]
+        place = torch.arange(side, device=x.device) * (size / side)
+        low = place.long()
+        high = (low + 1).clamp(max=size - 1)
+        share = (place - low).reshape(-1, 1) if axis == -2 else place - low
+        x = torch.lerp(x.index_select(axis, low), x.index_select(axis, high), share.to(x))
+    return x
+
+
+def i3d_features(clips: Clips, network: nn.Module, resize: Resize = "torch-bilinear") -> Features:
     """400 logits per clip. Clips go through the network one by one, so a batch changes no digit.
 
     Args:
         clips: uint8 clips of at least 9 frames.
         network: What :func:`load_i3d` gives.
+        resize: ``torch-bilinear``, or ``tf1-bilinear`` as the code of 2018.
 
     Source:
         Unterthiner et al. 2018, "Towards Accurate Generative Models of Video", arXiv:1812.01717.
@@ -234,5 +274,5 @@ def i3d_features(clips: Clips, network: I3D) -> Features:
     check_clips(clips, min_frames=MIN_FRAMES)
     weight = next(network.parameters())
     with torch.inference_mode():
-        rows = [network(prepare(clip).to(weight.device)).cpu().numpy() for clip in clips]
+        rows = [network(prepare(clip, resize).to(weight.device)).cpu().numpy() for clip in clips]
     return np.concatenate(rows)

@@ -70,6 +70,7 @@ class Score:
             defined.
         ceiling: The same metric on real clips, for scores where more is better.
         num_features: Length of the features whose covariances the number is made of, if it is.
+        per_clip: Features that each clip gives.
 
     Raises:
         ValueError: If the protocol is empty, a count is negative or the interval is reversed.
@@ -83,6 +84,7 @@ class Score:
     floor: float | None = None
     ceiling: float | None = None
     num_features: int | None = None
+    per_clip: int = 1
 
     def __post_init__(self) -> None:
         if not self.protocol:
@@ -99,7 +101,8 @@ class Score:
     @property
     def rank_deficient(self) -> bool:
         """Whether a covariance was made of no more clips than it has dimensions."""
-        return self.num_features is not None and min(self.n_real, self.n_gen) <= self.num_features
+        samples = self.per_clip * min(self.n_real, self.n_gen)
+        return self.num_features is not None and samples <= self.num_features
 
     @property
     def not_enough(self) -> str:
@@ -109,8 +112,11 @@ class Score:
         that of real clips from real clips.
         """
         if self.rank_deficient:
-            n = min(self.n_real, self.n_gen)
-            return f"{n} clips for {self.num_features} features, expected more clips than features"
+            of = "" if self.per_clip == 1 else f" of {self.per_clip} frames"
+            return (
+                f"{min(self.n_real, self.n_gen)} clips{of} for {self.num_features} features, "
+                f"expected more {'clips' if self.per_clip == 1 else 'frames'} than features"
+            )
         if self.floor is not None and self.value <= self.floor:
             return (
                 f"at or below the floor {self.floor:.3g} between real clips: {self.n_gen} clips "
@@ -144,6 +150,8 @@ class Score:
         Where it is not enough, the reason stands instead of every number.
         """
         data = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.per_clip == 1:
+            del data["per_clip"]
         if self.not_enough:
             data = {key: data[key] for key in data if key not in ("value", "interval", "floor")}
             return {"not_enough": self.not_enough, **data}

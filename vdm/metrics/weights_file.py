@@ -1,0 +1,57 @@
+"""Files of weights that users bring: named in protocol ids by what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+NAMED = re.compile(r"(?P<path>.+)@(?P<sha256>[0-9a-f]{8,64})")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights.
+
+    Args:
+        path: Where it is.
+        sha256: Of all of it.
+    """
+
+    path: Path
+    sha256: str
+
+    @property
+    def id(self) -> str:
+        """How protocol ids name it."""
+        return self.sha256[:8]
+
+    @classmethod
+    def of(cls, source: str | Path) -> WeightsFile:
+        """A file by its path, or by ``PATH@SHA256`` (8 digits or more) if it must be a certain one.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If its hash is another.
+        """
+        named = NAMED.fullmatch(str(source))
+        expected = named["sha256"] if named and not Path(source).exists() else ""
+        path = Path(named["path"]) if named and expected else Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"got {path}, expected a file of weights")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(expected):
+            raise ValueError(f"{path}: got sha256 {found[: len(expected)]}, expected {expected}")
+        return cls(path, found)
+
+
+def hash_of(module: nn.Module) -> str:
+    """A hash of a network's weights, wherever they came from."""
+    hashed = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        hashed.update(key.encode() + value.contiguous().numpy().tobytes())
+    return hashed.hexdigest()

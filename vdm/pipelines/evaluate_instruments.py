@@ -1,0 +1,149 @@
+"""What an evaluation measures clips with, made before any work so that what is missing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from vdm.metrics import i3d, transnet
+from vdm.metrics.clip_agreement import NAME as CLIP
+from vdm.metrics.clip_agreement import ClipAgreement
+from vdm.metrics.clip_measures import CLIP_MEASURES, ClipMeasure
+from vdm.metrics.clips import Clips
+from vdm.metrics.frechet import Features
+from vdm.metrics.i3d import Resize, i3d_features
+from vdm.metrics.i3d_files import find_i3d
+from vdm.metrics.inception import NUM_CLASSES, NUM_FEATURES, RESIZE_RULE, Inception
+from vdm.metrics.lpips import LPIPS
+from vdm.metrics.lpips import NAME as LPIPS_NAME
+from vdm.metrics.motion import motion_features
+from vdm.metrics.optical_flow import FlowEstimator
+from vdm.metrics.transnet import load_transnet, transnet_features
+from vdm.metrics.videomae import VideoMAE
+
+Source = str | Path | None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Files and folders of weights, by what they are for; see :func:`vdm.pipelines.evaluate`."""
+
+    transnet: Source = None
+    i3d: Source = None
+    inception: Source = None
+    lpips: Source = None
+    videomae: Source = None
+    clip: Source = None
+    i3d_resize: Resize = "torch-bilinear"
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Turns clips into rows of features.
+
+    Args:
+        id: What protocol ids call it, with the hash of its weights.
+        features: One row per clip.
+        key: Under which name records keep the rows: other weights are other measurements.
+        resize: How frames are resized for it.
+        per_frame: Length of a frame's features, where a row is those of all frames.
+        min_frames: Fewest frames that a clip may have.
+    """
+
+    id: str
+    features: Callable[[Clips], Features]
+    key: str
+    resize: str = ""
+    per_frame: int | None = None
+    min_frames: int = 1
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """Everything that clips are measured with.
+
+    Args:
+        extractors: By the names of their networks.
+        measures: Numbers of single clips.
+        lpips: Compares reconstructions with inputs.
+    """
+
+    extractors: Mapping[str, Extractor]
+    measures: Sequence[ClipMeasure]
+    lpips: LPIPS | None = None
+
+    def key(self, measured: str) -> str:
+        """Under which name records keep what a protocol needs."""
+        if measured in self.extractors:
+            return self.extractors[measured].key
+        if measured == LPIPS_NAME and self.lpips is not None:
+            return f"{LPIPS_NAME}/{self.lpips.id}"
+        keys = {measure.name: measure.key for measure in self.measures}
+        return keys.get(measured, measured)
+
+    @property
+    def feature_keys(self) -> set[str]:
+        """The keys of features."""
+        return {extractor.key for extractor in self.extractors.values()}
+
+
+def make_instruments(
+    protocols: Sequence[str], networks: Sequence[str], weights: Weights
+) -> Instruments:
+    """What some protocols need.
+
+    Args:
+        protocols: Their names.
+        networks: Names of the networks whose features they compare.
+        weights: Where weights are that no package brings.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ImportError: If a package that is needed is not installed.
+        ValueError: If weights are wanted but not named, or not the ones that are expected.
+    """
+
+    @cache
+    def inception() -> Inception:
+        return Inception(_named(weights.inception, "fid and is", "--inception-weights FILE"))
+
+    made = {name: _extractor(name, weights, inception) for name in dict.fromkeys(networks)}
+    measures = [measure for measure in CLIP_MEASURES if measure.name in protocols]
+    if CLIP in protocols:
+        flag = "--clip-weights FOLDER, or openai/clip-vit-base-patch32"
+        measures.append(ClipAgreement(_named(weights.clip, CLIP, flag)).measure())
+    lpips = None
+    if LPIPS_NAME in protocols:
+        lpips = LPIPS(_named(weights.lpips, LPIPS_NAME, "--lpips-weights FILE"))
+    return Instruments(made, measures, lpips)
+
+
+def _extractor(name: str, weights: Weights, inception: Callable[[], Inception]) -> Extractor:
+    """An extractor by the name of its network."""
+    if name == "flow":
+        return Extractor(name, partial(motion_features, estimator=FlowEstimator()), name)
+    if name == "transnet":
+        features = partial(transnet_features, network=load_transnet(weights.transnet))
+        return Extractor(transnet.EXTRACTOR, features, name, transnet.RESIZE_RULE)
+    if name == "i3d":
+        network, told = find_i3d(weights.i3d)
+        features = partial(i3d_features, network=network, resize=weights.i3d_resize)
+        rule = i3d.RESIZES[weights.i3d_resize]
+        key = name if (told, rule) == (i3d.EXTRACTOR, i3d.RESIZE_RULE) else f"{told}/{rule}"
+        return Extractor(told, features, key, rule, min_frames=i3d.MIN_FRAMES)
+    if name == "videomae":
+        mae = VideoMAE(_named(weights.videomae, "fvd/videomae", "--videomae-weights FOLDER|NAME"))
+        return Extractor(mae.id, mae, mae.id, mae.resize, min_frames=mae.num_frames)
+    image = inception()
+    if name == "classes":
+        key, length = f"{image.id}/classes", NUM_CLASSES
+        return Extractor(image.id, image.classes, key, RESIZE_RULE, length)
+    return Extractor(image.id, image.pool, image.id, RESIZE_RULE, NUM_FEATURES)
+
+
+def _named(source: Source, protocol: str, flag: str) -> str | Path:
+    if source is None:
+        raise ValueError(f"{protocol} needs weights that no package brings: expected {flag}")
+    return source
