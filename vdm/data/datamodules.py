@@ -15,6 +15,7 @@ from vdm.data.block_store import digest, write_text
 from vdm.data.buckets import Bucket
 from vdm.data.clip_cache import ClipCache, ClipSource, build_clip_cache
 from vdm.data.datasets import ClipDataset
+from vdm.data.frame_cache import FrameCache
 from vdm.data.ingested import IngestedClips, is_ingested
 from vdm.data.latent_cache import (
     LatentCache,
@@ -358,6 +359,8 @@ class VideoFolderClips(BatchesModule):
         val_split: Likewise the split to hold out, instead of a share.
         buckets: Of an ingested folder: shapes instead of one, as frames, height and width. Every
             clip takes the one in which least of it is lost, and a batch is of one shape.
+        cache_frames: Of an ingested folder: keep the frames of whole videos at the wanted size in
+            ``cache_dir``, so that each is decoded once.
 
     Raises:
         ValueError: If a split to hold out is named, but not another to train on.
@@ -377,10 +380,12 @@ class VideoFolderClips(BatchesModule):
         train_split: str | None = None,
         val_split: str | None = None,
         buckets: list[Bucket] | None = None,
+        cache_frames: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.folder = folder
         self.buckets = buckets or []
+        self.frames = FrameCache(cache_dir) if cache_frames else None
         if val_split is not None and train_split in (None, val_split):
             raise ValueError(
                 f"got val_split={val_split!r}, expected another train_split, not {train_split!r}"
@@ -421,8 +426,13 @@ class VideoFolderClips(BatchesModule):
                 side,
                 self.val_share,
                 self.buckets,
+                self.frames,
             )
-        for name, value in (("a split", self.train_split), ("buckets", self.buckets)):
+        for name, value in (
+            ("a split", self.train_split),
+            ("buckets", self.buckets),
+            ("cache_frames", self.frames),
+        ):
             if value:
                 raise ValueError(
                     f"got {name}, expected an ingested folder: vdm data ingest {self.folder}"

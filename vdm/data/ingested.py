@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from vdm.data.buckets import Bucket, choose_bucket
 from vdm.data.check import Verdict
 from vdm.data.datasets import ClipSample
+from vdm.data.frame_cache import FrameCache
 from vdm.data.ingest import ABOUT, FORMAT, INDEX
 from vdm.data.video_folder import choose_frames, held_out
 from vdm.utils.video_io import from_uint8
@@ -38,6 +39,7 @@ class IngestedClips(Dataset[ClipSample]):
         part: All clips, or those to train on, or those held out; footage stays together.
         val_share: Share that is held out, chosen by names.
         buckets: Shapes, instead of one: every clip takes the one in which least of it is lost.
+        cache: Keeps the frames of whole videos at the wanted size; none decodes for every sample.
 
     Attributes:
         clips: Lines of the index that are used.
@@ -59,7 +61,9 @@ class IngestedClips(Dataset[ClipSample]):
         part: Literal["all", "train", "val"] = "all",
         val_share: float = 0.1,
         buckets: Sequence[Bucket] = (),
+        cache: FrameCache | None = None,
     ) -> None:
+        self.cache = cache
         self.folder = Path(folder)
         self.buckets = list(buckets) or [Bucket(num_frames, *size)]
         self.fps, self.seed = fps, seed
@@ -107,8 +111,13 @@ class IngestedClips(Dataset[ClipSample]):
         shape = self.buckets[self.shapes[index]]  # type: ignore[index]
         numbers = choose_frames(times, shape.num_frames, self.fps, draw)
         size = (shape.height, shape.width)
-        with VideoReader(path, size, threads=1, part=where, index=at) as reader:
-            frames = torch.from_numpy(reader.read([begin + number for number in numbers]))
+        numbers = [begin + number for number in numbers]
+        if self.cache is not None:
+            video = self.cache.video(path, where, place["sha256"], at, size)
+            frames = torch.from_numpy(video[numbers])
+        else:
+            with VideoReader(path, size, threads=1, part=where, index=at) as reader:
+                frames = torch.from_numpy(reader.read(numbers))
         said = row["captions"]
         caption = said[draw(len(said))] if said else ""
         return {"video": from_uint8(frames), "caption": caption, "index": index}

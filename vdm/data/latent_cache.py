@@ -230,13 +230,13 @@ def build_latent_cache(
         "version": LATENTS_VERSION,
         "clips": describe_source(source),
         "rows": digest([(row.index, row.caption, row.mirrored) for row in rows]),
-        "encoder": _describe_encoder(autoencoder),
+        "encoder": describe_encoder(autoencoder),
         "weights": weight_hash(autoencoder),
         "dtype": dtype,
     }
     shape = (len(rows), *probe.shape[1:])
     found = find_store(root, "latents", description)
-    if found is not None and not _close(found.rows[:1], probe):
+    if found is not None and not close(found.rows[:1], probe):
         _discard(store_folder(root, "latents", description))
     bar = "encoding clips" if progress else None
     store = build_store(
@@ -245,14 +245,14 @@ def build_latent_cache(
     return LatentCache(store.folder)
 
 
-def _describe_encoder(autoencoder: nn.Module) -> Any:
+def describe_encoder(autoencoder: nn.Module) -> Any:
     """Class and, where they are known, arguments: equal weights can mean different latents."""
     if hasattr(autoencoder, "_init_args"):
         return describe(autoencoder)
     return f"{type(autoencoder).__module__}.{type(autoencoder).__qualname__}"
 
 
-def _close(stored: np.ndarray, fresh: np.ndarray) -> bool:
+def close(stored: np.ndarray, fresh: np.ndarray) -> bool:
     """Equal up to what another machine, batch size or number of threads may change."""
     if stored.shape != fresh.shape:
         return False

@@ -14,6 +14,7 @@ from vdm.conditioning.dropout import ConditionDropout
 from vdm.conditioning.frames import GivenFrames, given_mask
 from vdm.conditioning.picture import MovedPicture
 from vdm.conditioning.text import read_by
+from vdm.data.text_cache import TextCache
 from vdm.diffusion.losses import DenoisingLoss
 from vdm.models.regions import compile_regions
 from vdm.pretrained.parts import Defaults, Parts
@@ -89,6 +90,7 @@ class DiffusionModule(TrainingModule):
         self.network = network
         self.loss = loss
         self.text_encoder = text_encoder
+        self.text_cache: TextCache | None = None
         if isinstance(autoencoder, str):
             autoencoder = read_autoencoder(autoencoder)
         self.autoencoder = autoencoder
@@ -238,7 +240,8 @@ class DiffusionModule(TrainingModule):
         batch = batch or {}
         fields: dict[str, Tensor] = {}
         if self.text_encoder is not None:
-            fields |= read_by(self.network, self.text_encoder(prompts))
+            read = self.text_cache or self.text_encoder
+            fields |= read_by(self.network, read(prompts))
         if "fps" in batch and "fps" in getattr(self.network, "reads", ()):
             fields["fps"] = batch["fps"]
         if self.picture is not None:
