@@ -50,6 +50,7 @@ certificates: setup  ## measure how close imported systems are to their referenc
 
 bench: setup  ## the benchmarks
 	$(BIN)/python tests/benchmark.py
+	$(BIN)/python tests/benchmark_loader.py
 
 demo: setup  ## words to video, image to video, training and scores: outputs/demo/report.html
 	$(BIN)/vdm demo $(if $(PROMPT),--prompt "$$PROMPT")

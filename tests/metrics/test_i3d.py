@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from vdm.metrics.i3d import (
     EPS,
@@ -18,7 +17,6 @@ from vdm.metrics.i3d import (
     load_i3d,
     pad_same,
     prepare,
-    resize_as_tf1,
 )
 
 
@@ -101,11 +99,6 @@ def test_clips_that_are_too_short_are_refused(network):
         i3d_features(np.zeros((1, 8, 16, 16, 3), np.uint8), network)
 
 
-@pytest.mark.parametrize("size", [(9, 31), (300, 224)])
-def test_the_grid_of_2018_is_that_of_tensorflow_1(size):
-    x = 255 * torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    expected = interpolate_bilinear_2d_like_tensorflow1x(x, (224, 224), align_corners=False)
-    torch.testing.assert_close(resize_as_tf1(x, 224), expected, atol=2e-3, rtol=0)
-    frames = x.byte().permute(0, 2, 3, 1).numpy()
-    if size != (300, 224):
-        assert (prepare(frames, "tf1-bilinear") - prepare(frames)).abs().max() > 0.05
+def test_the_grid_of_2018_gives_another_picture():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 9, 31, 3), np.uint8)
+    assert (prepare(frames, "tf1-bilinear") - prepare(frames)).abs().max() > 0.05

@@ -101,9 +101,7 @@ class TextCache:
             found = self.encoder([prompt])._asdict()
         finally:
             self.encoder.train(training)
-        return {
-            key: value[0].cpu().clone() for key, value in found.items() if value is not None
-        }
+        return {key: value[0].cpu().clone() for key, value in found.items() if value is not None}
 
     def _path(self, prompt: str) -> Path:
         return self.folder / f"{hashlib.sha256(prompt.encode()).hexdigest()[:32]}.safetensors"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.frechet import Features
 from vdm.metrics.package_file import PackageFile
+from vdm.metrics.resize import resize_as_tf1
 
 WEIGHTS = PackageFile(
     "fvd",
@@ -243,21 +244,6 @@ def prepare(
     else:
         resized = F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", align_corners=False)
     return rearrange(2 * resized / 255 - 1, "t c h w -> 1 c t h w")
-
-
-def resize_as_tf1(x: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
-    """Bilinearly, on the grid of TensorFlow 1: position ``k`` is ``k * size / side``.
-
-    The corners of the first pixels fall on each other there, not the outlines of both pictures.
-    """
-    for axis in (-2, -1):
-        size = x.shape[axis]
-        place = torch.arange(side, device=x.device) * (size / side)
-        low = place.long()
-        high = (low + 1).clamp(max=size - 1)
-        share = (place - low).reshape(-1, 1) if axis == -2 else place - low
-        x = torch.lerp(x.index_select(axis, low), x.index_select(axis, high), share.to(x))
-    return x
 
 
 def i3d_features(clips: Clips, network: nn.Module, resize: Resize = "torch-bilinear") -> Features:

@@ -1,12 +1,13 @@
 """What single frames look like to Inception v3: features for FID, classes for the Inception Score.
 
-The network is that of torch-fidelity, which is the one of the original TensorFlow code; its weights
-are a file that the user has, as no package brings them. torch-fidelity and torchmetrics read the
-same file, ``weights-inception-2015-12-05-6726825d.pth``.
+The network is that of the original TensorFlow code; its weights are a file that the user has, as no
+package brings them: the one that torch-fidelity, torchmetrics and pytorch-fid read, whose name ends
+in ``inception-2015-12-05-6726825d.pth``.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,20 +15,51 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vdm.metrics.clips import Clips, check_clips
+from vdm.metrics.resize import resize_as_tf1
 from vdm.metrics.score import NUM_RESAMPLES, Score, resample_indices
 from vdm.metrics.weights_file import WeightsFile
 
 NAME = "inception"
 NUM_FEATURES, NUM_CLASSES = 2048, 1008
-RESIZE_RULE = "299x299-bilinear-tf1"
+SIDE = 299
+RESIZE_RULE = f"{SIDE}x{SIDE}-bilinear-tf1"
 """How frames reach the network, for protocol ids: the aspect ratio is not kept."""
-LAYERS = {"pool": "2048", "classes": "logits_unbiased"}
-"""What torch-fidelity calls the layers; logits are without bias, as in the original code."""
 SPLITS = 10
 Layer = Literal["pool", "classes"]
+
+
+def _network() -> nn.Module:
+    """Inception v3 as the original code has it: of torchvision's, whose pooling differs."""
+    from torchvision.models import inception
+
+    def inside(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+    def block(kind: type[nn.Module]) -> type[nn.Module]:
+        class Block(kind):  # type: ignore[misc, valid-type]
+            pool = staticmethod(inside)
+
+            def _forward(self, x: Tensor) -> list[Tensor]:
+                *others, _ = super()._forward(x)
+                return [*others, self.branch_pool(self.pool(x))]
+
+        return Block
+
+    class Last(block(inception.InceptionE)):  # type: ignore[misc]
+        """Takes the largest of neighbours."""
+
+        pool = staticmethod(partial(F.max_pool2d, kernel_size=3, stride=1, padding=1))
+
+    a, c, e = map(block, (inception.InceptionA, inception.InceptionC, inception.InceptionE))
+    same = (inception.BasicConv2d, inception.InceptionB, inception.InceptionD)
+    blocks = [same[0], a, same[1], c, same[2], e, inception.InceptionAux]
+    network = inception.Inception3(NUM_CLASSES, False, False, blocks, init_weights=False)
+    network.Mixed_7c = Last(2048)
+    return network
 
 
 class Inception:
@@ -38,26 +70,29 @@ class Inception:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ImportError: If torch-fidelity is not installed.
+        ImportError: If torchvision is not installed.
         ValueError: If the file does not hold the weights of this network.
+
+    Source:
+        Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision",
+        arXiv:1512.00567; as Heusel et al. 2017, arXiv:1706.08500, use it.
     """
 
     def __init__(self, weights: str | Path) -> None:
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                "fid and is need torch-fidelity: pip install 'vdm[metrics]'"
-            ) from error
         file = WeightsFile.of(weights)
         try:
-            torch.load(file.path, map_location="meta", weights_only=True)  # refuses what runs code
-            self.network: nn.Module = FeatureExtractorInceptionV3(
-                NAME, list(LAYERS.values()), feature_extractor_weights_path=str(file.path)
-            )
+            with torch.device("meta"):
+                network = _network()
+            state = torch.load(file.path, map_location="cpu", weights_only=True)
+            network.load_state_dict(state, assign=True)
+        except ModuleNotFoundError as error:
+            raise ImportError("fid and is need torchvision: pip install 'vdm[metrics]'") from error
         except Exception as error:  # files of others, of which each goes wrong in its own way
             said = " ".join(str(error).split())[:200]
             raise ValueError(f"{file.path}: not the weights of Inception v3: {said}") from error
+        self.network = network.eval().requires_grad_(False)
+        self.classifier: Tensor = network.fc.weight  # type: ignore[assignment, union-attr]
+        self.network.fc = nn.Identity()
         self.id = f"{NAME}@{file.id}"
         self._last: tuple[bytes, dict[str, np.ndarray]] | None = None
 
@@ -72,13 +107,15 @@ class Inception:
         key = clips.tobytes()
         if self._last is None or self._last[0] != key:
             rows = [self._clip(torch.from_numpy(clip)) for clip in clips]
-            self._last = key, {name: np.stack([row[name] for row in rows]) for name in LAYERS}
+            self._last = key, {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         return self._last[1][layer]
 
-    def _clip(self, frames: torch.Tensor) -> dict[str, np.ndarray]:
+    def _clip(self, frames: Tensor) -> dict[str, np.ndarray]:
+        pixels = resize_as_tf1(rearrange(frames.float(), "t h w c -> t c h w"), SIDE)
         with torch.inference_mode():
-            found = self.network(rearrange(frames, "t h w c -> t c h w").contiguous())
-        return {name: value.numpy() for name, value in zip(LAYERS, found, strict=True)}
+            pool = self.network((pixels - 128) / 128)
+            classes = pool @ self.classifier.T  # without bias, as in the original code
+        return {"pool": pool.numpy(), "classes": classes.numpy()}
 
     def pool(self, clips: Clips) -> Float[np.ndarray, "b n"]:
         """Features of a clip's frames, one after the other."""

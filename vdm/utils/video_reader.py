@@ -292,14 +292,21 @@ class VideoReader:
         keys = sorted({pts for pts, is_key in frames if is_key and pts is not None} | {pts[0]})
         return VideoIndex(tuple(pts), tuple(keys), self._time_base)
 
-    def _frames(self) -> Iterator[VideoFrame]:
+    def _frames(self, first: int | None = None) -> Iterator[VideoFrame]:
         """Decode on from where the container is.
 
         Empty packets (Theora's way to repeat a frame) are left out: the decoder takes them for the
         end.
+
+        Args:
+            first: Frames before this time stamp are not wanted: those that no other frame leans on
+                are passed over.
         """
         for packet in self._container.demux(self._stream):
             if packet.size:
+                if first is not None:
+                    is_early = packet.pts is not None and packet.pts < first
+                    self._stream.codec_context.skip_frame = "NONREF" if is_early else "DEFAULT"
                 yield from packet.decode()
         yield from self._stream.codec_context.decode(None)
 
@@ -343,7 +350,7 @@ class VideoReader:
         """
         found: dict[int, np.ndarray] = {}
         last, is_whole = max(wanted), from_start
-        for frame in self._frames():
+        for frame in self._frames(None if from_start else min(wanted)):
             is_whole = is_whole or frame.key_frame
             if is_whole and frame.pts in wanted:
                 found[frame.pts] = self._convert(frame)
