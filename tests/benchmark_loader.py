@@ -1,8 +1,8 @@
 """What a random clip costs beside plain PyAV and OpenCV, and whether memory stays flat.
 
 Readers take turns on the same clips in one process, each on one thread; a figure is the median of
-the ratios of CPU times of single rounds. Every reader is checked to give the same frames. Clips of one's own are
-given as arguments: ``python tests/benchmark_loader.py clip.mp4 ...``.
+the ratios of CPU times of single rounds. Every reader is checked to give the same frames. Clips of
+one's own are given as arguments: ``python tests/benchmark_loader.py clip.mp4 ...``.
 """
 
 import resource

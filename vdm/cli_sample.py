@@ -30,6 +30,7 @@ WHOLE = (
     "guidance_scale_2",
     "dynamic_guidance",
     "noise",
+    "vbench",
     "decode_frames",
     "motion_bucket",
     "noise_aug",
@@ -58,6 +59,12 @@ def parser() -> Parser:
         type=choice("video", "latents"),
         default="video",
         help="video, or latents: not decoded, one .safetensors file per clip",
+    )
+    files.add_argument(
+        "--vbench",
+        type=positive,
+        metavar="N",
+        help="N clips of each prompt (VBench wants 5), named PROMPT-0.mp4 as its script reads them",
     )
     files.add_argument("--no-progress", dest="progress", action="store_false", help="no bar")
     _add_given(made.add_argument_group("given"))

@@ -27,6 +27,19 @@ def test_files_are_named_after_prompt_and_seed(generate, tmp_path):
     assert (first - second).abs().max() <= 1
 
 
+def test_clips_for_vbench_are_named_as_its_script_reads_them(generate, tmp_path):
+    asked = {"suffix": ".mp4", "steps": 1, "progress": False, "seed": 3}
+    paths = sample_to_folder(generate, [RED, BLUE], tmp_path, vbench=2, batch_size=3, **asked)
+    names = [f"{RED}-0.mp4", f"{RED}-1.mp4", f"{BLUE}-0.mp4", f"{BLUE}-1.mp4"]
+    assert [path.name for path in paths] == names
+    assert [read_metadata(path)["seed"] for path in paths] == [3, 4, 5, 6]
+    for prompt in ("red/blue", "x" * 300):
+        with pytest.raises(ValueError, match="expected one that can be the name of a file"):
+            sample_to_folder(generate, [prompt], tmp_path, vbench=2, **asked)
+    with pytest.raises(ValueError, match="got vbench=0, expected at least 1"):
+        sample_to_folder(generate, [RED], tmp_path, vbench=0, **asked)
+
+
 def test_latents_become_a_file_each_that_says_what_they_are_of(generate, tmp_path):
     asked = {"steps": 1, **LATENTS}
     paths = sample_to_folder(generate, [RED, BLUE], tmp_path, seed=6, batch_size=1, **asked)
