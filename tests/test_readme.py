@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from textured_clips import smooth_noise
 
 import vdm
 from tests.pretrained import tiny_models
@@ -18,9 +21,11 @@ from tests.pretrained.test_lora import of_authors
 from tests.pretrained.test_original_motion import make_adapter, original
 from tests.pretrained.tiny_dit import cogvideox_pipeline, hunyuan_pipeline, ltx_pipeline
 from tests.pretrained.tiny_videocrafter import TinyVideoCrafter, tiny_sizes
+from vdm.cli import main
 from vdm.pipelines.results_table import results_table
 from vdm.pretrained.certificates import systems
 from vdm.pretrained.sources import BUNDLED, bundled
+from vdm.utils.video_io import write_video
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,6 +81,26 @@ def test_published_models_load_as_it_says(tmp_path, monkeypatch):
         "upscale",
     ]
     assert names["enlarge"].parts.system == "LaVie super-resolution"
+
+
+def test_clips_that_packages_carry_are_ingested_trained_on_and_scored(tmp_path, monkeypatch):
+    """Its commands as they are but for the packages, and a smaller, shorter training."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for seed in range(4):
+        picture = smooth_noise(seed, 40, 90)
+        frames = np.stack([picture[:, k : k + 48] for k in range(20)])
+        write_video(frames, tmp_path / "packages" / "data" / f"{seed}.mp4", 8.0)
+    (block,) = [text for text in blocks(README, "bash") if "data/real" in text]
+    commands = [line for line in block.replace("\\\n", "").splitlines() if line.startswith("vdm")]
+    smaller = "--data.init_args.size 16 --data.init_args.num_frames 5 --trainer.max_steps 1"
+    for command in commands:
+        words = shlex.split(command)[1:] + (smaller.split() if " fit " in command else [])
+        assert main(words) == 0, command
+    assert len(commands) == 4
+    (scores,) = (tmp_path / "outputs" / "evaluate").glob("*/scores.json")
+    named = json.loads(scores.read_text())["scores"]["packages"]["reconstructed"]
+    assert named["reconstruction/psnr"]["n_gen"] == 4
 
 
 def test_links_lead_somewhere():
