@@ -208,7 +208,5 @@ def test_frames_of_one_video_count_once_in_the_interval():
     assert width == pytest.approx(high - low, rel=0.2)
     assert 0 < score.floor < score.value
     few = frechet_score_of_frames(x[:1], y[:1], protocol)
-    assert few.not_enough == (
-        "1 clips of 5 frames for 6 features, expected more frames than features"
-    )
+    assert few.rank_deficient
     assert not frechet_score_of_frames(x[:2], y[:2], protocol).rank_deficient

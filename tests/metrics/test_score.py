@@ -44,17 +44,16 @@ def test_scores_of_two_protocols_refuse_to_be_compared():
         score(1.0) - other
 
 
-def test_a_distance_that_says_nothing_answers_why_and_no_number():
+def test_a_distance_of_too_few_clips_for_its_features_says_so():
     few = Score(0.2, "fmd/flow/n128/r1", 128, 150, (0.1, 0.3), floor=0.08, num_features=128)
     assert few.rank_deficient
-    assert few.to_dict() == {
-        "not_enough": "128 clips for 128 features, expected more clips than features",
-        "protocol": "fmd/flow/n128/r1",
-        "n_real": 128,
-        "n_gen": 150,
-        "num_features": 128,
-    }
-    assert "0.2" not in str(few)
+    assert few.to_dict()["rank_deficient"] is True
+    assert few.to_dict()["value"] == 0.2
+    assert not replace(few, n_real=129).rank_deficient
+    assert "rank_deficient" not in replace(few, n_real=129).to_dict()
+
+
+def test_a_distance_that_says_nothing_answers_why_and_no_number():
     near = Score(0.0712, "fmd/flow/n512/r1", 512, 512, floor=0.0803, num_features=192)
     assert not near.rank_deficient
     assert near.not_enough.startswith("at or below the floor 0.0803 between real clips: 512 clips")

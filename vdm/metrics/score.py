@@ -100,7 +100,10 @@ class Score:
 
     @property
     def rank_deficient(self) -> bool:
-        """Whether a covariance was made of no more clips than it has dimensions."""
+        """Whether a covariance was made of no more clips than it has dimensions.
+
+        Such a number never stands beside a published one.
+        """
         samples = self.per_clip * min(self.n_real, self.n_gen)
         return self.num_features is not None and samples <= self.num_features
 
@@ -108,15 +111,8 @@ class Score:
     def not_enough(self) -> str:
         """Why the number says nothing, if it does not: empty otherwise.
 
-        A distance does not where its covariances have no full rank, and where it is no larger than
-        that of real clips from real clips.
+        A distance does not where it is no larger than that of real clips from real clips.
         """
-        if self.rank_deficient:
-            of = "" if self.per_clip == 1 else f" of {self.per_clip} frames"
-            return (
-                f"{min(self.n_real, self.n_gen)} clips{of} for {self.num_features} features, "
-                f"expected more {'clips' if self.per_clip == 1 else 'frames'} than features"
-            )
         if self.floor is not None and self.value <= self.floor:
             return (
                 f"at or below the floor {self.floor:.3g} between real clips: {self.n_gen} clips "
@@ -152,6 +148,8 @@ class Score:
         data = {key: value for key, value in asdict(self).items() if value is not None}
         if self.per_clip == 1:
             del data["per_clip"]
+        if self.rank_deficient:
+            data["rank_deficient"] = True
         if self.not_enough:
             data = {key: data[key] for key in data if key not in ("value", "interval", "floor")}
             return {"not_enough": self.not_enough, **data}

@@ -237,7 +237,7 @@ def _cell(score: Score) -> str:
         text += f"\n{score.interval[0]:.3g}-{score.interval[1]:.3g}"
     if score.floor is not None:
         text += f"\nfloor {score.floor:.3g}"
-    return text
+    return text + ("\nrank-deficient" if score.rank_deficient else "")
 
 
 def summarise(
