@@ -118,11 +118,14 @@ def test_motion_distance_and_jitter_stand_beside_the_real_clips():
     assert distance.rank_deficient
     saved = result.to_dict()["scores"][data]["generated"]["fmd/flow"]
     assert saved["rank_deficient"] is True
+    assert saved["not_enough"] == distance.not_enough  # three clips do not tell the two apart
+    assert "value" not in saved
     table = next(result.tables())
     console = Console(width=150, file=io.StringIO())
     console.print(table)
     printed = " ".join(console.file.getvalue().split())
-    assert "rank-deficient" in printed
+    assert "not enough" in printed
+    assert f"{distance.value:.3g}" not in printed
     assert distance.floor > 0
     assert distance.interval[0] <= distance.value <= distance.interval[1]
     assert distance.n_real == distance.n_gen == 3
