@@ -20,6 +20,7 @@ def everything():
         size=torch.tensor([[1023.0, 577.0], [480.0, 721.0]]),
         guidance=torch.tensor([7.53, 1.0]),
         token_times=torch.rand(B, 3),
+        starts=torch.tensor([[0.0, 257.0, 513.0]] * B),
     )
 
 

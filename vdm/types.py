@@ -16,7 +16,9 @@ Video = Float[Tensor, "b 3 frames height width"]
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """``denoise(xt, t) -> x0``: an estimate of the clean latents; conditioning is inside."""
 
-NUMBERS: Final = frozenset({"fps", "motion_bucket", "noise_aug", "size", "guidance", "token_times"})
+NUMBERS: Final = frozenset(
+    {"fps", "motion_bucket", "noise_aug", "size", "guidance", "token_times", "starts"}
+)
 """Fields of :class:`Conditioning` that hold plain numbers, which half precision would round."""
 
 
@@ -52,6 +54,8 @@ class Conditioning:
     """Embedded guidance scale."""
     token_times: Float[Tensor, "b t"] | None = None
     """Noise time per latent frame, where it varies; a ``Denoiser`` hands it on as noise level."""
+    starts: Float[Tensor, "b t"] | None = None
+    """Frame of the clip at which every latent frame begins, where they do not follow each other."""
     flow: Float[Tensor, "b 2 t h w"] | None = None
     """Optical flow, pixels per frame."""
     camera: Float[Tensor, "b 6 t h w"] | None = None

@@ -11,6 +11,7 @@ GRIDS = {
     "uniform": time_grids.uniform,
     "shifted": lambda n: time_grids.shifted(n, 3.0),
     "fitted": lambda n: time_grids.fitted(n, 3000),
+    "linear-quadratic": time_grids.linear_quadratic,
     "flow entries": lambda n: time_grids.flow_entries(n, 3.0),
     "karras": lambda n: time_grids.karras(n, EDM()),
     "leading": time_grids.leading,
@@ -45,6 +46,16 @@ def test_shifted_times_are_those_of_published_flow_models():
     grid = time_grids.shifted(50, 7.0)
     assert grid[:3].tolist() == pytest.approx([1.0, 0.99709302, 0.99408287], abs=5e-8)
     assert grid[-2:].tolist() == pytest.approx([0.125, 0])
+
+
+def test_steps_are_small_at_first_and_grow_without_a_bend():
+    grid = time_grids.linear_quadratic(50, threshold=0.1)
+    assert float(grid[25]) == pytest.approx(0.9)
+    steps = -grid.diff()
+    assert torch.allclose(steps[:25], steps[:1].expand(25))
+    growth = steps[25:].diff()
+    assert torch.allclose(growth, growth[:1].expand(24))
+    assert float(steps[25] - steps[24]) == pytest.approx(float(growth[0]) / 2)
 
 
 def test_long_clips_are_shifted_further():
@@ -145,6 +156,7 @@ def test_published_ddim_steps_are_the_next_time_on_leading_grids_only():
         (lambda: time_grids.uniform(0), "num_steps=0"),
         (lambda: time_grids.uniform(4, 0.3, 0.3), "t_max=0.3"),
         (lambda: time_grids.shifted(4, 0.0), "shift=0.0"),
+        (lambda: time_grids.linear_quadratic(4, 1.0), "threshold=1.0"),
         (lambda: time_grids.karras(4, EDM(), 0.0), "sigma_min=0.0"),
         (lambda: time_grids.karras(4, EDM(10.0)), "sigma_max=80.0, expected at most 10,"),
         (lambda: time_grids.leading(1001), "num_steps=1001, expected 1 to 1000"),

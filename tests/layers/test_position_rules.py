@@ -5,6 +5,7 @@ import torch
 
 from vdm.layers.position_rules import (
     AddedSinCos,
+    CausalSecondsRotary,
     CountedRotary,
     FittedRotary,
     SecondsRotary,
@@ -113,3 +114,13 @@ def test_seconds_and_pixels_turn_the_channels_of_all_heads():
         torch.testing.assert_close(found.sin(), expected.flatten().sin(), atol=2e-3, rtol=0)
     with pytest.raises(ValueError, match="got fps=None and head_dim=10, expected a frame rate"):
         rule.rotary(GRID, 10, CPU)
+
+
+@pytest.mark.parametrize(("kind", "first"), [(SecondsRotary, 4), (CausalSecondsRotary, 1)])
+def test_frames_may_stand_where_they_are_told_to(kind, first):
+    rule, fps = kind(2, strides=(4, 32, 16)), torch.tensor([8.0, 5])
+    counted = rule.rotary(GRID, 10, CPU, fps)
+    begins = torch.tensor([[0.0, first, first + 4, first + 8, first + 12]] * 2)
+    told = rule.rotary(GRID, 10, CPU, fps, begins[:, [3, 0, 1]])
+    for ours, theirs in ((told.cos, counted.cos), (told.sin, counted.sin)):
+        torch.testing.assert_close(ours, theirs[:, [3, 0, 1]], atol=2e-3, rtol=0)

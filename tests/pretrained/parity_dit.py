@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from diffusers import LTXImageToVideoPipeline
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from torchvision.transforms.functional import to_pil_image
 
 from tests.pretrained.parity_common import B, image_vae_pairs, load_saved, quietly
@@ -15,6 +16,7 @@ from tests.pretrained.tiny_dit import (
     call_ltx,
     cogvideox_pipeline,
     latte_pipeline,
+    ltx_condition_pipeline,
     ltx_pipeline,
 )
 from vdm.types import Conditioning
@@ -29,9 +31,9 @@ COGVIDEOX = {
     "CogVideoX1.5-5B": "1.5",
     "CogVideoX1.5-5B-I2V": "1.5-i2v",
 }
-LATTE, LTX = "Latte-1", "LTX-Video"
+LATTE, LTX, LATE_LTX = "Latte-1", "LTX-Video", "LTX-Video-0.9.5"
 SYSTEMS = {system: partial(cogvideox_pipeline, kind) for system, kind in COGVIDEOX.items()}
-SYSTEMS |= {LATTE: latte_pipeline, LTX: ltx_pipeline}
+SYSTEMS |= {LATTE: latte_pipeline, LTX: ltx_pipeline, LATE_LTX: ltx_condition_pipeline}
 
 
 def pairs(system):
@@ -57,6 +59,12 @@ def pairs(system):
             "network": [_ltx_network(ours, theirs, fps) for fps in (25.0, 8.0)],
             "autoencoder": [pair for models in both for pair in _ltx_autoencoder(*models)],
             "frames": [*(_ltx_frames(*models) for models in both), _ltx_frames(*both[0], True)],
+        }
+    if system == LATE_LTX:
+        return {
+            "network": [_ltx_network(ours, theirs, fps, is_late=True) for fps in (25.0, 8.0)],
+            "autoencoder": _ltx_autoencoder(ours, theirs),
+            "frames": [_ltx_frames(ours, theirs), _ltx_frames(ours, theirs, ends=True)],
         }
     kind = COGVIDEOX[system]
     return {
@@ -94,12 +102,12 @@ def _latte_frames(ours, theirs):
     return clip.frames, torch.cat(made).transpose(1, 2)
 
 
-def _ltx_network(ours, theirs, fps):
+def _ltx_network(ours, theirs, fps, is_late=False):
     """Of texts of several lengths, and a first frame without noise."""
     x, text, mask = torch.randn(B, 6, 3, 4, 5), torch.randn(B, 7, 14), torch.ones(B, 7)
     mask[1, 4:] = 0
     levels, rates = torch.tensor([[0.0, 981.0, 981.0], [0.0, 41.0, 41.0]]), torch.full((B,), fps)
-    expected = call_ltx(theirs.transformer, x, levels, text, mask, rates)
+    expected = call_ltx(theirs.transformer, x, levels, text, mask, rates, is_late)
     return ours.network(x, levels, Conditioning(text=text, text_mask=mask, fps=rates)), expected
 
 
@@ -117,15 +125,19 @@ def _ltx_autoencoder(ours, theirs):
     ]
 
 
-def _ltx_frames(ours, theirs, moves=False):
-    """Of whole clips, guidance on, from the same seeds; of pictures and words, if so wanted."""
-    common, told = {"guidance_scale": 3.0, **LTX_CLIP}, {}
+def _ltx_frames(ours, theirs, moves=False, ends=False):
+    """Of whole clips, guidance on, from the same seeds; of words and one or two pictures too."""
+    common, told, given = {"guidance_scale": 3.0, **LTX_CLIP}, {}, {}
     if moves:
         common["image"] = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]
         theirs = LTXImageToVideoPipeline(**theirs.components)
         theirs.set_progress_bar_config(disable=True)
+    if ends:
+        first, last = ([to_pil_image(one) for one in torch.rand(B, 3, 30, 50)] for _ in range(2))
+        given, behind = {"image": first, "last_image": last}, LTX_CLIP["num_frames"] - 1
+        told["conditions"] = [LTXVideoCondition(first), LTXVideoCondition(last, frame_index=behind)]
     if theirs.vae.config.timestep_conditioning:
-        told = {"decode_timestep": 0.05, "decode_noise_scale": 0.025}
+        told |= {"decode_timestep": 0.05, "decode_noise_scale": 0.025}
     seeds = [11, 5]
     made = theirs(
         prompt=PROMPTS,
@@ -136,7 +148,7 @@ def _ltx_frames(ours, theirs, moves=False):
         **common,
         **told,
     )
-    clip = _quietly(ours, seed=seeds, **common)
+    clip = _quietly(ours, seed=seeds, **common, **given)
     return clip.frames, made.frames.transpose(1, 2)
 
 

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 import vdm
 from tests.models.unet3d_oracles import relative_error
 from tests.pretrained.test_diffusers_dit import LTX_FULL
-from tests.pretrained.tiny_dit import LTX_CLIP, ltx_pipeline
-from vdm.models.dit_presets import LTXSize, ltx_video
+from tests.pretrained.tiny_dit import LTX_CLIP, ltx_condition_pipeline, ltx_pipeline
+from vdm.conditioning.given import GivenAhead
 from vdm.pretrained import export, load_autoencoder, load_network
 from vdm.pretrained import original_ltx as original
 from vdm.pretrained.keymap import to_foreign
@@ -122,21 +122,23 @@ def test_parts_are_read_alone(tiny, sized):
     assert relative_error(vae.encode(video), ours.autoencoder.encode(video)) == 0
 
 
-def test_later_versions_are_read_in_parts(tmp_path, monkeypatch):
-    tiny = {"num_attention_heads": 2, "attention_head_dim": 6, "cross_attention_dim": 12}
-    tiny |= {"in_channels": 128, "out_channels": 128, "caption_channels": 8, "num_layers": 1}
-    monkeypatch.setattr(original, "TRANSFORMER", original.TRANSFORMER | tiny)
-    network = ltx_video(LTXSize(2, 6, 1, 128, 8), "0.9.5")
-    state = to_foreign(network.state_dict(), original.network_entries(network))
-    state = {original.NETWORK + key: value.contiguous() for key, value in state.items()}
-    state[f"{original.VAE}{original.FOLDING}"] = torch.ones(2)
-    save_file(state, tmp_path / "late.safetensors")
-    with pytest.raises(ValueError, match=r"got a file of version 0\.9\.5 or later"):
-        vdm.load(tmp_path / "late.safetensors")
-    ours = load_network(tmp_path / "late.safetensors")
-    assert describe(ours) == describe(network)
-    export(ours, tmp_path / "there")
-    assert describe(load_network(tmp_path / "there")) == describe(network)
+@pytest.mark.filterwarnings("ignore:.*was not trained on")
+def test_later_versions_are_whole_models_too(tmp_path, monkeypatch):
+    theirs = ltx_condition_pipeline()
+    theirs.save_pretrained(tmp_path / "model")
+    ours = vdm.load(tmp_path / "model")
+    for name, part in (("TRANSFORMER", theirs.transformer), ("NEWER", theirs.vae)):
+        monkeypatch.setattr(original, name, getattr(original, name) | dict(part.config))
+    state = file_of(ours.network, ours.autoencoder)
+    path = tmp_path / "late.safetensors"
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    single = vdm.load(path)
+    assert (single.parts.system, single.parts.given) == ("LTX-Video-0.9.5", GivenAhead())
+    states = ours.text_encoder.encode(["a cat runs"]).text[:, :5]
+    asked = {"steps": 2, "seed": 3, "progress": False, "guidance_scale": 1.0, **LTX_CLIP}
+    assert torch.equal(single(states, **asked).frames, ours(states, **asked).frames)
+    export(load_network(path), tmp_path / "there")
+    assert describe(load_network(tmp_path / "there")) == describe(ours.network)
 
 
 def test_other_keys_are_refused(tiny, tmp_path):

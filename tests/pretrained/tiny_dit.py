@@ -243,20 +243,39 @@ LTX_TOLD_VAE = LTX_VAE | {
     "upsample_factor": (2,) * 3,
     "timestep_conditioning": True,
 }
+LTX_FOLDING_VAE = LTX_TOLD_VAE | {
+    "block_out_channels": (4, 8, 8, 16, 16),
+    "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
+    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+    "layers_per_block": (1,) * 5,
+    "spatio_temporal_scaling": (True,) * 4,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
 LTX_CLIP = {"height": 64, "width": 96, "num_frames": 17}
 
 
 def ltx_pipeline(is_told=False):
     """A whole model, whose decoder may be told how noisy latents are."""
+    scheduler = FlowMatchEulerDiscreteScheduler(**LTX_SCHEDULER)
+    return LTXPipeline(scheduler, *_ltx_parts(LTX_TOLD_VAE if is_told else LTX_VAE))
+
+
+def ltx_condition_pipeline():
+    """A whole model of version 0.9.5."""
+    return LTXConditionPipeline(FlowMatchEulerDiscreteScheduler(), *_ltx_parts(LTX_FOLDING_VAE))
+
+
+def _ltx_parts(settings):
+    """Autoencoder, text encoder, tokenizer and network."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = make_tokenizer(Path(folder))
-    vae = reference(AutoencoderKLLTXVideo, 0.7, **LTX_TOLD_VAE if is_told else LTX_VAE)
+    vae = reference(AutoencoderKLLTXVideo, 0.7, **settings)
     torch.nn.init.normal_(vae.latents_mean)
     torch.nn.init.uniform_(vae.latents_std, 0.5, 2)
-    if is_told:
+    if vae.config.timestep_conditioning:
         vae.decoder.timestep_scale_multiplier.data.fill_(900)
-    scheduler = FlowMatchEulerDiscreteScheduler(**LTX_SCHEDULER)
-    return LTXPipeline(scheduler, vae, make_text_encoder(tokenizer), tokenizer, make_ltx(0.7))
+    return vae, make_text_encoder(tokenizer), tokenizer, make_ltx(0.7)
 
 
 HUNYUAN = {

@@ -169,6 +169,27 @@ class DrawnInPlace(InPlace):
 
 
 @dataclass(frozen=True)
+class GivenAhead:
+    """Given frames stand ahead of the clip and tell where in it they belong, each strongly or less.
+
+    Those that begin it stand in their place, and so does what of a longer piece comes behind its
+    first latent frames. All have as much noise as they lack of being given wholly, and are made
+    anew from there on; what is given wholly gets a little, of which the network is not told.
+
+    Args:
+        noise: Its standard deviation at noise time 1; it falls with the square of the noise time.
+        num_ahead: Latent frames of a longer piece that stand ahead.
+
+    Source:
+        HaCohen et al. 2024, "LTX-Video", arXiv:2501.00103, its models from version 0.9.5 on, as in
+        their pipeline of diffusers.
+    """
+
+    noise: float = 0.15
+    num_ahead: int = 2
+
+
+@dataclass(frozen=True)
 class GivenApart:
     """Given frames are clips of their own at the beginning, at the end, or at both.
 

@@ -130,6 +130,34 @@ def shifted_by_tokens(num_steps: int, num_tokens: int, num_frames: int) -> Grid:
     return shifted(num_steps, (1 + slope * (num_tokens - 256)) * num_frames**0.5)
 
 
+def linear_quadratic(num_steps: int, threshold: float = 0.025) -> Grid:
+    """Half of the steps equal and small, down to ``1 - threshold``; the others growing with them.
+
+    The second half is a parabola that goes on from the first without a bend, and ends at 0.
+
+    Args:
+        num_steps: Steps.
+        threshold: What the first half covers.
+
+    Raises:
+        ValueError: If there are no steps, or the threshold is not between 0 and 1.
+
+    Source:
+        Polyak et al. 2024, "Movie Gen", arXiv:2410.13720, section 3.4.2, where the first half are
+        the steps of a finer grid; in the form of Genmo's Mochi.
+    """
+    _check_steps(num_steps)
+    if not 0 < threshold < 1:
+        raise ValueError(f"got threshold={threshold}, expected more than 0 and less than 1")
+    half = num_steps // 2
+    k = torch.arange(num_steps + 1, dtype=torch.float64)
+    if not half:
+        return 1 - k
+    slope, rest = threshold / half, num_steps - half
+    beyond = (k - half).clamp_min(0)
+    return 1 - slope * k - (1 - slope * num_steps) * (beyond / rest) ** 2
+
+
 def flow_entries(num_steps: int, shift: float = 1.0, num_timesteps: int = 1000) -> Grid:
     """Equal steps down to the first entry of a table, moved towards noise; the last goes to 0.
 

@@ -35,6 +35,8 @@ class Positions:
     """Whether places depend on the frame rate."""
     reads_size = False
     """Whether places depend on how many pixels a clip has."""
+    reads_starts = False
+    """Whether frames may stand elsewhere than one behind the other."""
     turns_space = True
     """Whether rotations tell the tokens of a frame apart."""
 
@@ -373,11 +375,24 @@ class SecondsRotary(Positions):
     theta: float = 10_000.0
 
     reads_fps = True
+    reads_starts = True
 
     def rotary(
-        self, grid: Axes, head_dim: int, device: torch.device, fps: Rates | None = None
+        self,
+        grid: Axes,
+        head_dim: int,
+        device: torch.device,
+        fps: Rates | None = None,
+        starts: Float[Tensor, "b t"] | None = None,
     ) -> RotaryTable:
         """The rotations ``(b, t, h, w, heads, pairs)``.
+
+        Args:
+            grid: Tokens along (t, h, w).
+            head_dim: Width of a head.
+            device: Where the table is to be.
+            fps: Frames per second.
+            starts: At which frame of the clip tokens begin; one behind the other if None.
 
         Raises:
             ValueError: If the frame rates are missing, or heads have an odd number of channels.
@@ -393,7 +408,8 @@ class SecondsRotary(Positions):
         steps = torch.linspace(0, 1, dim // 6, dtype=torch.float32, device=device)
         frequencies = self.theta**steps * math.pi / 2
         t, h, w = (torch.arange(size, dtype=torch.float32, device=device) for size in grid)
-        places = [self.seconds(t, fps.float()[:, None])]
+        rates = fps.float()[:, None]
+        places = [self.seconds(t, rates) if starts is None else starts.float() * (1 / rates)]
         places += [
             (place * stride)[None] for place, stride in zip((h, w), self.strides[1:], strict=True)
         ]

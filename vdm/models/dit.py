@@ -193,6 +193,8 @@ class VideoDiT(nn.Module):
         )
         self.reads |= {"fps"} if reads_fps else set()
         self.needs |= {"fps"} if reads_fps else set()
+        if block.positions is not None and block.positions.reads_starts:
+            self.reads |= {"starts"}
         if block.positions is not None and block.positions.reads_size:
             self.reads, self.needs = self.reads | {"size"}, self.needs | {"size"}
         self._init_weights()
@@ -321,7 +323,8 @@ class VideoDiT(nn.Module):
                 places = self.options.positions.added_for(cond.size, grid, self.dim)
                 tokens = tokens if places is None else tokens + places.to(tokens.dtype)
             head_dim = self.dim // self.num_heads
-            table = self.options.positions.rotary(grid, head_dim, x.device, cond.fps)
+            told = {} if cond.starts is None else {"starts": cond.starts}
+            table = self.options.positions.rotary(grid, head_dim, x.device, cond.fps, **told)
         else:
             # Rotary positions alone do not tell where the borders are.
             dims = default_axes_dims(self.dim)

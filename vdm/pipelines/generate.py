@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.conditioning.given import DrawnInPlace, GivenApart
+from vdm.conditioning.given import DrawnInPlace, GivenAhead, GivenApart
 from vdm.conditioning.likeness import Likeness
 from vdm.conditioning.picture import FramesOnGrey, PictureRule, SeenFrame
 from vdm.conditioning.sparse import SparseFrames
@@ -22,13 +22,9 @@ from vdm.conditioning.text import TextStates, read_by
 from vdm.diffusion import samplers, time_grids
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
-from vdm.pipelines.given import (
-    exact_given,
-    keep_given,
-    put_back,
-    show_given,
-)
+from vdm.pipelines.given import exact_given, keep_given, put_back, show_given
 from vdm.pipelines.guide import denoiser_of, read_guide, unsaid
+from vdm.pipelines.keyframes import Piece, place_pieces, read_pieces
 from vdm.pipelines.pictures import (
     count_pictures,
     drawn_frame,
@@ -180,7 +176,8 @@ class Generator:
             last_image: The last frame, for models that read single frames. Likewise.
             video: Given frames: a path or a tensor in [0, 1]; without ``mask`` the first frames.
                 With ``strength`` the clip to start from, of which ``mask`` says what stays.
-            mask: 1 where ``video`` is given: ``(t,)``, ``(t, h, w)`` or ``(b, 1, t, h, w)``.
+            mask: 1 where ``video`` is given: ``(t,)``, ``(t, h, w)`` or ``(b, 1, t, h, w)``. To
+                LTX-Video from 0.9.5 on frames may be given in part, by a number below 1.
             cond: Fills or overrides single fields of the conditioning, raw as the network takes
                 them; ``given`` clean, with ``given_mask``: how it is shown is the model's matter.
             num_frames: Frames per clip.
@@ -236,8 +233,9 @@ class Generator:
         is_alike = isinstance(self.parts.given, Likeness)
         moves_picture = is_alike or isinstance(self.parts.given, PictureRule)
         is_steered = isinstance(self.parts.given, SparseFrames | FramesOnGrey)
-        is_apart = isinstance(self.parts.given, GivenApart)
-        if last_image is not None and not is_steered and not is_apart:
+        is_ahead = isinstance(self.parts.given, GivenAhead)
+        reads_last = is_steered or is_ahead or isinstance(self.parts.given, GivenApart)
+        if last_image is not None and not reads_last:
             raise ValueError(
                 f"got last_image, model {self.parts.name!r} reads no single frame at the end: "
                 "expected video with a mask"
@@ -246,11 +244,13 @@ class Generator:
         draws_image = is_seen or (isinstance(self.parts.given, DrawnInPlace) and image is not None)
         given, kept = None, video if start is None or mask is not None else None
         told: dict[str, Tensor] = {}
+        ends, pieces = (image, last_image), list[Piece]()
         if moves_picture or is_seen:
             refuse_frames(self.parts.name, kept, mask, raw)
         elif is_steered:
-            ends = (image, last_image)
             told = steering_fields(self, ends, kept, mask, grid, (height, width), raw)
+        elif is_ahead:
+            pieces = read_pieces(self, ends, kept, mask, grid, (height, width), raw)
         elif not draws_image or kept is not None:
             given = self._given_latents(image, kept, mask, grid, height, width, last_image)
         batch = inputs.common_batch(
@@ -261,6 +261,7 @@ class Generator:
             image=count_pictures(image) if moves_picture or draws_image else None,
             given=inputs.length_of(told.get("given") if given is None else given[0]),
             video=inputs.length_of(start),
+            frames=max((len(piece.clip) for piece in pieces), default=None),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
         )
         seeds = inputs.seeds_for(seed, batch)
@@ -280,7 +281,9 @@ class Generator:
             x = noisy_start(self, start, stream, eps, float(times[0]))
         else:
             x = noise_start(self, stream, shape, eps, exact.given, float(times[0]))
-
+        held = place_pieces(self, pieces, x, stream) if pieces else None
+        if held is not None:
+            x, told["starts"] = held.latents, held.starts
         if is_alike:
             raw.pop("motion_bucket", None)  # it chooses a mask
             like = (self, image, grid, (height, width), stream, motion_bucket)
@@ -303,6 +306,7 @@ class Generator:
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
             guided = between.denoise(denoiser_of(self, sample), positive, negative, times)
             denoise = keep_given(guided, exact, self.parts.given)
+            denoise = denoise if held is None else held.keep(denoise, stream)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
         latents = put_back(latents, exact, self.parts.given)
         if output == "latents":
@@ -316,7 +320,7 @@ class Generator:
             **guide.notes(),
             "sampler": sampler,
             "strength": strength,
-            "given": "image" if image is not None else "video" if video is not None else "nothing",
+            "given": inputs.name_of(image=image, video=video, last_image=last_image),
         }
         return self._finish(roughened(self, latents, stream), grid, decode_frames, asked)
 

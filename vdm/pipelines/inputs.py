@@ -152,6 +152,11 @@ def length_of(value: Any) -> int | None:
     return 1 if isinstance(value, str) else len(value)
 
 
+def name_of(**found: Any) -> str:
+    """Which of some things is there, the first if there are several."""
+    return next((name for name, value in found.items() if value is not None), "nothing")
+
+
 def text_of(prompt: Prompt | None) -> Any:
     """A prompt as it is noted in a file."""
     if isinstance(prompt, Tensor):

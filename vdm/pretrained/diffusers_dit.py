@@ -105,19 +105,21 @@ IN_BLOCK = [
 def load_dit(
     folder: str | Path,
     how: Reading = Reading(),  # noqa: B008 (frozen)
+    more: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A transformer from a component folder, in eval mode.
 
     Args:
         folder: Holds ``config.json`` and the weights.
         how: How weights are read.
+        more: Further settings, which its pipeline stands for.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a setting, a key, a shape or a value is not as it has to be.
     """
     folder = Path(folder)
-    config, said = read_config(folder), str(folder / CONFIG)
+    config, said = read_config(folder) | dict(more or {}), str(folder / CONFIG)
     with torch.device("meta"), reading_settings(said):
         network = dit_from_config(config, said)
     if how.is_plan:

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from vdm.autoencoder.ltx_vae import LTXVAE
-from vdm.conditioning.given import DrawnInPlace
+from vdm.conditioning.given import DrawnInPlace, GivenAhead
 from vdm.conditioning.picture import FirstFrame
 from vdm.conditioning.t5_text import Padding, T5TextEncoder
-from vdm.layers.position_rules import SecondsRotary
+from vdm.layers.position_rules import CausalSecondsRotary, SecondsRotary
 from vdm.models.dit import VideoDiT
 from vdm.models.joint_dit import JointDiT
 from vdm.pretrained.diffusers_dit import load_dit, save_dit
-from vdm.pretrained.diffusers_dit_config import config_from_dit
+from vdm.pretrained.diffusers_dit_config import FIRST_ALONE, config_from_dit
 from vdm.pretrained.diffusers_files import CONFIG, INDEX, read_config, read_index
 from vdm.pretrained.diffusers_folder import VERSION, load_vae, save_vae
 from vdm.pretrained.diffusers_scheduler import (
@@ -35,6 +35,7 @@ from vdm.pretrained.t5_folder import load_t5_text, save_t5_text
 
 TEXT_TO_VIDEO, IMAGE_TO_VIDEO = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
 LATTE_TO_VIDEO, LTX_TO_VIDEO = "LattePipeline", "LTXPipeline"
+LTX_CONDITION, LATE_LTX = "LTXConditionPipeline", "LTX-Video-0.9.5"
 DIT_PIPELINES = (
     TEXT_TO_VIDEO,
     IMAGE_TO_VIDEO,
@@ -42,6 +43,7 @@ DIT_PIPELINES = (
     LATTE_TO_VIDEO,
     LTX_TO_VIDEO,
     "LTXImageToVideoPipeline",
+    LTX_CONDITION,
 )
 PARTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 NUM_TEXT = 226
@@ -52,6 +54,7 @@ NEW = Defaults(81, 16.0, 768, 1360, 50, 6.0, frames_first=True, pads_frames=True
 """What is published for CogVideoX and for its version 1.5."""
 LATTE = Defaults(16, 8.0, 512, 512, 50, 7.5)
 LTX = Defaults(161, 25.0, 512, 704, 50, 3.0)
+UNSHIFTED = {"shift": 1.0}
 LTX_DECODE_NOISE = 0.025
 """Of decoders that are told a noise time, as their authors recommend."""
 
@@ -66,6 +69,7 @@ class _Kind:
         defaults: What is published for it.
         words: Tokens of a text, what becomes of those that fill up, whether capitals do not count.
         given: How a picture that clips start from is shown; None where none is.
+        time_grid: What it walks on whatever its scheduler says; what that says if None.
     """
 
     pipeline: str
@@ -73,6 +77,7 @@ class _Kind:
     defaults: Defaults
     words: tuple[int, Padding, bool]
     given: Any = None
+    time_grid: str | None = None
 
 
 def read_dit_pipeline(
@@ -89,9 +94,11 @@ def read_dit_pipeline(
         FileNotFoundError: If a file is missing.
         ValueError: If a part is missing, surplus, or not as it has to be.
     """
-    read_index(folder, PARTS)
+    index = read_index(folder, PARTS)
     rules = read_rules(folder / "scheduler")
-    network, autoencoder = load_dit(folder / "transformer", how), load_vae(folder / "vae", how)
+    meant = {FIRST_ALONE: True} if index["_class_name"] == LTX_CONDITION else {}
+    network = load_dit(folder / "transformer", how, meant)
+    autoencoder = load_vae(folder / "vae", how)
     settings = read_config(folder / "transformer", CONFIG)
     kind = _kind_of(network, settings)
     words = load_t5_text(folder / "text_encoder", folder / "tokenizer", *kind.words, how=how)
@@ -122,6 +129,8 @@ def assemble_dit(
     kind = _kind_of(network, settings)
     strides: Any = autoencoder.strides
     _check_strides(network, strides, name)
+    if kind.time_grid is not None:
+        rules = _walking_on(kind.time_grid, rules, name)
     defaults = replace(
         _sized(kind, settings, strides[1]),
         sampler=rules.sampler,
@@ -170,7 +179,10 @@ def save_dit_pipeline(parts: Parts, folder: Path, dtype: torch.dtype | None = No
             f"got texts of {words.max_length} tokens with padding={words.padding!r} and "
             f"lowers={words.lowers}, expected {kind.words} of {kind.system}"
         )
-    scheduler = config_from_rules(rules_of(parts))
+    rules = rules_of(parts)
+    if kind.time_grid == rules.time_grid:
+        rules = replace(rules, time_grid="shifted", time_grid_args=dict(UNSHIFTED))
+    scheduler = config_from_rules(rules)
     side = int(autoencoder.strides[1])  # type: ignore[index, arg-type]
     more: dict[str, Any] = {}
     if kind.pipeline == LATTE_TO_VIDEO:
@@ -205,7 +217,11 @@ def _kind_of(network: nn.Module, settings: Mapping[str, Any]) -> _Kind:
         network: The network.
         settings: Those of its class.
     """
-    if isinstance(network, VideoDiT) and isinstance(network.options.positions, SecondsRotary):
+    rule = network.options.positions if isinstance(network, VideoDiT) else None
+    if isinstance(rule, CausalSecondsRotary):
+        given, grid = GivenAhead(), "linear_quadratic"
+        return _Kind(LTX_CONDITION, LATE_LTX, LTX, (256, "masked", False), given, grid)
+    if isinstance(rule, SecondsRotary):
         return _Kind(LTX_TO_VIDEO, "LTX-Video", LTX, (128, "marked", False), DrawnInPlace())
     if not isinstance(network, JointDiT):
         return _Kind(LATTE_TO_VIDEO, "Latte-1", LATTE, (120, "masked_alike", True))
@@ -236,6 +252,20 @@ def _check_strides(network: nn.Module, strides: Sequence[int], where: str) -> No
         )
 
 
+def _walking_on(grid: str, rules: SamplingRules, where: str) -> SamplingRules:
+    """The rules of a scheduler that is handed its times.
+
+    Raises:
+        ValueError: If it would change them.
+    """
+    if (rules.time_grid, rules.time_grid_args) != ("shifted", UNSHIFTED):
+        raise ValueError(
+            f"{where}: got a scheduler with times {rules.time_grid} by {rules.time_grid_args}, "
+            "expected one that shifts none: shift=1.0, use_dynamic_shifting=False"
+        )
+    return replace(rules, time_grid=grid, time_grid_args={})
+
+
 def _sized(kind: _Kind, settings: Mapping[str, Any], side: int) -> Defaults:
     """Published settings, in the size of the network's clips if it is told one that is meant."""
     if kind.pipeline == LATTE_TO_VIDEO:
@@ -243,7 +273,7 @@ def _sized(kind: _Kind, settings: Mapping[str, Any], side: int) -> Defaults:
         num_frames = settings.get("video_length", 16)
         return replace(kind.defaults, num_frames=num_frames, height=size, width=size)
     # LTX-Video is told no size, and version 1.5 a square that is larger than any clip.
-    if kind.pipeline == LTX_TO_VIDEO or settings.get("patch_size_t") is not None:
+    if kind.pipeline in (LTX_TO_VIDEO, LTX_CONDITION) or settings.get("patch_size_t") is not None:
         return kind.defaults
     return replace(
         kind.defaults,

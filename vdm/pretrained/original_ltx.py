@@ -39,6 +39,8 @@ SCHEDULER = {
     "max_image_seq_len": 4096,
     "shift_terminal": 0.1,
 }
+UNSHIFTED = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+"""Up to version 0.9.1, and from 0.9.5 on."""
 TRANSFORMER = {"_class_name": "LTXVideoTransformer3DModel"}
 LARGE = {"attention_head_dim": 128, "cross_attention_dim": 4096, "num_layers": 48}
 OLD = {"_class_name": "AutoencoderKLLTXVideo"}
@@ -101,19 +103,13 @@ def read_ltx(
             a published version.
 
     Raises:
-        ValueError: If it is of a later version, or a key, a shape or a value is not as it has to
-            be.
+        ValueError: If a key, a shape or a value is not as it has to be.
     """
-    if _is_late(files):
-        raise ValueError(
-            f"{path}: got a file of version 0.9.5 or later, which is sampled in another way, "
-            "expected 0.9.0 or 0.9.1; load_network and load_autoencoder read its parts"
-        )
     if surplus := sorted(key for key in files if not key.startswith((NETWORK, VAE))):
         raise ValueError(f"{path}: holds {surplus[0]}, for which there is no place")
     network = read_ltx_network(path, files, how, sizes and sizes[0])
     autoencoder = read_ltx_vae(path, files, how, sizes and sizes[1])
-    rules = rules_from_config(SCHEDULER)
+    rules = rules_from_config(UNSHIFTED if _is_late(files) else SCHEDULER)
     return assemble_dit(path.stem, network, None, autoencoder, rules, TRANSFORMER)
 
 
