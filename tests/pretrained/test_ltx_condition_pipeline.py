@@ -10,6 +10,7 @@ import vdm
 from tests.pretrained.tiny_dit import LTX_CLIP, ltx_condition_pipeline
 from vdm.conditioning.given import GivenAhead
 from vdm.pretrained import export
+from vdm.types import Conditioning
 
 PROMPTS, NEGATIVE, SEEDS = ["a cat runs", "the dogs"], "rain", [11, 5]
 CLIP = LTX_CLIP | {"num_frames": 33}
@@ -127,6 +128,15 @@ def test_what_is_published_is_what_it_makes_by_default(both):
     assert (parts.defaults.steps, parts.defaults.time_grid) == (50, "linear_quadratic")
     assert parts.defaults.decode_noise == 0.025
     assert (parts.text_encoder.max_length, parts.text_encoder.padding) == (256, "masked")
+
+
+def test_what_would_count_frames_that_are_not_of_the_clip_is_refused(both):
+    ours = both[0]
+    with pytest.raises(ValueError, match=r"got the ramp \(1\.0, 3\.0\) for model 'model'"):
+        ours("a cat", guidance_scale=(1, 3))
+    told = Conditioning(text=torch.randn(1, 7, 14), fps=torch.ones(1), starts=torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="got starts of 4 frames, expected 3"):
+        ours.network(torch.randn(1, 6, 3, 2, 2), torch.ones(1), told)
 
 
 def test_schedulers_that_shift_times_are_refused(both, tmp_path):

@@ -324,6 +324,8 @@ class VideoDiT(nn.Module):
                 tokens = tokens if places is None else tokens + places.to(tokens.dtype)
             head_dim = self.dim // self.num_heads
             told = {} if cond.starts is None else {"starts": cond.starts}
+            if cond.starts is not None and cond.starts.shape[1] != grid[0]:
+                raise ValueError(f"got starts of {cond.starts.shape[1]} frames, expected {grid[0]}")
             table = self.options.positions.rotary(grid, head_dim, x.device, cond.fps, **told)
         else:
             # Rotary positions alone do not tell where the borders are.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vdm.conditioning.given import GivenApart
+from vdm.conditioning.given import GivenAhead, GivenApart
 from vdm.diffusion import guidance, samplers
 from vdm.diffusion.denoiser import Denoiser
 from vdm.diffusion.learned_range import RangedDenoiser
@@ -181,6 +181,11 @@ def read_guide(
     dynamic = defaults.dynamic_guidance if is_dynamic is None else is_dynamic
     if dynamic and isinstance(found, tuple):
         raise ValueError(f"got dynamic_guidance and the ramp {found}, expected one number")
+    if isinstance(found, tuple) and isinstance(parts.given, GivenAhead):
+        raise ValueError(
+            f"got the ramp {found} for model {parts.name!r}, whose given frames stand ahead of the "
+            "first, expected one number"
+        )
     if low_scale is not None and (dynamic or isinstance(found, tuple)):
         kind = "dynamic_guidance" if dynamic else f"the ramp {found}"
         raise ValueError(f"got guidance_scale_2={low_scale:g} and {kind}, expected one of them")

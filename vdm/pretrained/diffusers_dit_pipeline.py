@@ -55,6 +55,7 @@ NEW = Defaults(81, 16.0, 768, 1360, 50, 6.0, frames_first=True, pads_frames=True
 LATTE = Defaults(16, 8.0, 512, 512, 50, 7.5)
 LTX = Defaults(161, 25.0, 512, 704, 50, 3.0)
 UNSHIFTED = {"shift": 1.0}
+"""Arguments of times that a scheduler leaves as they are."""
 LTX_DECODE_NOISE = 0.025
 """Of decoders that are told a noise time, as their authors recommend."""
 
