@@ -134,7 +134,8 @@ def test_a_clip_is_read_from_a_file(generate, tmp_path):
     frames = (movie(3) * 255).round().to(torch.uint8).movedim(0, -1)
     path = write_video(frames, tmp_path / "clip.npz")
     expected = generate(RED, video=frames.movedim(-1, 0).float() / 255, **ASK)
-    assert torch.equal(generate(RED, video=path, **ASK), expected)
+    # Memory that is laid out differently may round differently.
+    torch.testing.assert_close(generate(RED, video=path, **ASK), expected, atol=1e-5, rtol=0)
     assert load_movie(path, 8, 12).shape == (1, 3, 3, 8, 12)
 
 
