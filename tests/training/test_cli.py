@@ -219,7 +219,12 @@ def test_a_run_that_is_stopped_says_so(smoke, tmp_path, monkeypatch, capsys, num
         signal.raise_signal(number)
 
     monkeypatch.setattr(DiffusionModule, "on_train_batch_start", stop)
-    assert cli.main(["fit", *smoke, f"--output={tmp_path / 'run'}"]) == status
+    # A shell's background jobs, of which the tests may be one, start deaf to an interrupt.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.main(["fit", *smoke, f"--output={tmp_path / 'run'}"]) == status
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err.splitlines()[-1] == f"vdm fit: {said}"
 
 
