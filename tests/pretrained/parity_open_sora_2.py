@@ -61,7 +61,8 @@ def _frames(ours, release, steps, **pictures):
     noise, told = torch.randn(B, C, 4, HEIGHT // 8, WIDTH // 8), ()
     if pictures:
         given, mask = torch.zeros_like(noise), torch.zeros_like(noise[:1, :1])
-        for place, picture in zip((0, -1), pictures.values(), strict=False):
+        for name, picture in pictures.items():
+            place = {"image": 0, "last_image": -1}[name]
             given[:, :, place] = release.look(picture)[:, :, 0]
             mask[:, :, place] = 1
         told = (given, mask)

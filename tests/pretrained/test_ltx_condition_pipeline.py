@@ -7,6 +7,7 @@ from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from torchvision.transforms.functional import to_pil_image, to_tensor
 
 import vdm
+from tests.pretrained.test_ltx_pipeline import agree
 from tests.pretrained.tiny_dit import LTX_CLIP, ltx_condition_pipeline
 from vdm.conditioning.given import GivenAhead
 from vdm.pretrained import export
@@ -56,14 +57,6 @@ def both(tmp_path_factory):
     theirs = ltx_condition_pipeline()
     theirs.save_pretrained(folder)
     return vdm.load(folder), theirs
-
-
-def agree(ours, theirs):
-    assert ours.shape == theirs.shape
-    assert theirs.std() > 0.05
-    error = float((ours - theirs).abs().max())
-    print(f"largest difference of frames {error:.1e}")
-    assert error <= 1e-4
 
 
 def test_clips_of_words_agree_from_the_seed_on(both):

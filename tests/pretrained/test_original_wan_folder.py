@@ -8,10 +8,16 @@ import pytest
 import torch
 from diffusers import WanImageToVideoPipeline, WanPipeline
 from safetensors.torch import save_file
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 import vdm
-from tests.pretrained.tiny_wan import GIVEN, SIDE, WAN_21, WAN_22, base_parts, make_network
+from tests.pretrained.tiny_wan import (
+    GIVEN,
+    WAN_21,
+    WAN_22,
+    base_parts,
+    make_image_encoder,
+    make_network,
+)
 from vdm.models.experts import Experts
 from vdm.pretrained import original_wan_folder as original
 from vdm.pretrained.keymap import to_foreign
@@ -25,27 +31,8 @@ TOLD = GIVEN | {"image_dim": IMAGE_DIM, "added_kv_proj_dim": 128}
 VAES = {"wan2.1": (original.VAE, WAN_21), "wan2.2": (original.VAE_22, WAN_22)}
 
 
-def make_eyes():
-    """CLIP's image tower with as many heads as published, and what prepares pictures for it."""
-    config = CLIPVisionConfig(
-        hidden_size=IMAGE_DIM,
-        intermediate_size=12,
-        num_hidden_layers=3,
-        num_attention_heads=16,
-        image_size=SIDE,
-        patch_size=4,
-        hidden_act="gelu",
-    )
-    torch.manual_seed(0)
-    model = CLIPVisionModel(config).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    sides = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    return {"image_encoder": model, "image_processor": CLIPImageProcessor(**sides)}
-
-
 def picture_model():
-    parts = base_parts(WAN_21, 5.0) | make_eyes()
+    parts = base_parts(WAN_21, 5.0) | make_image_encoder(IMAGE_DIM, original.NUM_HEADS)
     return WanImageToVideoPipeline(**parts, transformer=make_network(**WIDE, **TOLD))
 
 

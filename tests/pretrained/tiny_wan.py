@@ -55,13 +55,13 @@ NUM_IMAGE = 1 + (SIDE // 4) ** 2
 """Tokens of a picture."""
 
 
-def make_image_encoder():
+def make_image_encoder(dim=IMAGE_DIM, num_heads=2):
     """Every parameter drawn anew, and what prepares pictures for it."""
     config = CLIPVisionConfig(
-        hidden_size=IMAGE_DIM,
+        hidden_size=dim,
         intermediate_size=12,
         num_hidden_layers=3,
-        num_attention_heads=2,
+        num_attention_heads=num_heads,
         image_size=SIDE,
         patch_size=4,
         hidden_act="gelu",

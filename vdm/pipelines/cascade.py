@@ -26,6 +26,7 @@ from vdm.pipelines.clip import Clip
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.interpolate import interpolate, overlay
 from vdm.pipelines.request import time_grid_for
+from vdm.pipelines.steering import given_in_clip
 from vdm.pipelines.upscale import Upscaler
 from vdm.pretrained.cascades import (
     StageCard,
@@ -120,7 +121,9 @@ class Stage(ABC):
     def known(self, request: Request, draft: Draft) -> tuple[Tensor, Tensor] | None:
         """Latents of the user's frames in the size that the stage works on, and where they are."""
         height, width = request.height // draft.shrink, request.width // draft.shrink
-        found = self.model._given_latents(*request.frames, request.grid, height, width)
+        image, video, mask = request.frames
+        size = (height, width)
+        found = given_in_clip(self.model, (image, None), video, mask, request.grid, size)
         if found is None:
             return None
         latents, where = (inputs.repeat_to(value, len(request.seeds)) for value in found)
@@ -431,7 +434,7 @@ class Cascade(Generator):
         self._check_pixels(height, width)
         grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
         frames = (image, video, mask)
-        given = self._given_latents(*frames, grid, height, width)
+        given = given_in_clip(self, (image, None), video, mask, grid, (height, width))
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),

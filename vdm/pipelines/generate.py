@@ -252,7 +252,7 @@ class Generator:
         elif is_ahead:
             pieces = read_pieces(self, ends, kept, mask, grid, (height, width), raw)
         elif not draws_image or kept is not None:
-            given = self._given_latents(image, kept, mask, grid, height, width, last_image)
+            given = given_in_clip(self, ends, kept, mask, grid, (height, width))
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
@@ -416,19 +416,6 @@ class Generator:
         with self._working("text_encoder"):
             states = self.text_encoder.encode(texts, *(() if seen is None else (seen,)))
         return read_by(self.network, states)
-
-    def _given_latents(
-        self,
-        image: Any,
-        video: Any,
-        mask: Any,
-        grid: TimeGrid,
-        height: int,
-        width: int,
-        last_image: Any = None,
-    ) -> tuple[Tensor, Tensor] | None:
-        """Latents of the given frames and where they are given, for one sample or all."""
-        return given_in_clip(self, (image, last_image), video, mask, grid, (height, width))
 
     def _encode(self, video: Tensor) -> Tensor:
         if self.autoencoder is None:
