@@ -21,12 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.data.latent_view import resize_video
-from vdm.pipelines import inputs
+from vdm.pipelines import inputs, steering
 from vdm.pipelines.clip import Clip
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.interpolate import interpolate, overlay
 from vdm.pipelines.request import time_grid_for
-from vdm.pipelines.steering import given_in_clip
 from vdm.pipelines.upscale import Upscaler
 from vdm.pretrained.cascades import (
     StageCard,
@@ -61,7 +60,7 @@ class Request:
         height: Of the finished clip, in pixels.
         width: Of the finished clip, in pixels.
         seeds: One per sample.
-        frames: ``image``, ``video`` and ``mask`` as for a generator.
+        frames: ``image`` and no last one, ``video`` and ``mask`` as for a generator.
         cond: Further fields of the conditioning.
         settings: Further arguments of the generators.
         noise_aug: Level of noise on what one stage hands to the next; each model's own if None.
@@ -72,7 +71,7 @@ class Request:
     height: int
     width: int
     seeds: list[int]
-    frames: tuple[Any, Any, Any]
+    frames: tuple[tuple[Any, Any], Any, Any]
     cond: Mapping[str, Any]
     settings: Mapping[str, Any]
     noise_aug: float | None
@@ -120,10 +119,8 @@ class Stage(ABC):
 
     def known(self, request: Request, draft: Draft) -> tuple[Tensor, Tensor] | None:
         """Latents of the user's frames in the size that the stage works on, and where they are."""
-        height, width = request.height // draft.shrink, request.width // draft.shrink
-        image, video, mask = request.frames
-        size = (height, width)
-        found = given_in_clip(self.model, (image, None), video, mask, request.grid, size)
+        size = request.height // draft.shrink, request.width // draft.shrink
+        found = steering.given_in_clip(self.model, *request.frames, request.grid, size)
         if found is None:
             return None
         latents, where = (inputs.repeat_to(value, len(request.seeds)) for value in found)
@@ -433,8 +430,8 @@ class Cascade(Generator):
         width = defaults.width if width is None else width
         self._check_pixels(height, width)
         grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
-        frames = (image, video, mask)
-        given = given_in_clip(self, (image, None), video, mask, grid, (height, width))
+        frames = ((image, None), video, mask)
+        given = steering.given_in_clip(self, *frames, grid, (height, width))
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
