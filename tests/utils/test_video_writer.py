@@ -25,6 +25,14 @@ def test_in_pieces_or_at_once_the_file_is_the_same(tmp_path, suffix):
     assert [path.name for path in writer.path.parent.iterdir()] == [f"parts{suffix}"]
 
 
+def test_the_same_frames_are_the_same_file_whatever_was_in_memory(tmp_path):
+    def write():
+        write_video(clip(9, 46, 64), tmp_path / "other.webm")  # leaves its traces in free memory
+        return write_video(clip(9, 46, 64), tmp_path / "clip.mp4").read_bytes()
+
+    assert len({write() for _ in range(30)}) == 1
+
+
 def test_after_an_error_nothing_is_left_and_the_old_file_stays(tmp_path):
     path = write_video(clip(), tmp_path / "clip.mkv")
     before = path.read_bytes()

@@ -36,7 +36,16 @@ class Codec:
 
 CODECS = {
     ".mp4": Codec(
-        "libx264", "yuv420p", {"crf": "14", "preset": "medium", "movflags": "+faststart"}
+        "libx264",
+        "yuv420p",
+        {
+            "crf": "14",
+            "preset": "medium",
+            "movflags": "+faststart",
+            # x264's vector code for where to spend bits reads memory that nobody wrote, at some
+            # sizes: the same frames would become different files.
+            "x264-params": "cpu-independent=1",
+        },
     ),
     ".webm": Codec(
         "libvpx-vp9", "yuv420p", {"crf": "18", "b": "0", "deadline": "good", "cpu-used": "2"}
