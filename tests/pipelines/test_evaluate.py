@@ -225,7 +225,7 @@ def test_real_clips_that_were_measured_before_are_not_measured_again(tmp_path, m
 def test_measurements_under_other_settings_are_not_mixed(tmp_path: Path):
     options = {"n": 2, "num_objects": (1,), "out": tmp_path, "baselines": False}
     evaluate(Perfect(), "test-iid", steps=3, **options)
-    with pytest.raises(ValueError, match="settings="):
+    with pytest.raises(ValueError, match=r"settings\.steps=3"):
         evaluate(Perfect(), "test-iid", steps=4, **options)
     with pytest.raises(ValueError, match="seed=0"):
         evaluate(Perfect(), "test-iid", steps=3, seed=1, **options)

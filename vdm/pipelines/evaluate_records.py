@@ -26,6 +26,14 @@ def unpack(word: str | list[float]) -> Float32[np.ndarray, " d"]:
     return np.frombuffer(base64.b64decode(word), "<f4").astype(np.float32)
 
 
+def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """The first setting that differs, by name and value, inside of groups of settings too."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return name, old, new
+    key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
+    return _first_difference(f"{name}.{key}", old.get(key), new.get(key))
+
+
 class Records:
     """Measurements by (data, source, clip number), appended to a file as they are made.
 
@@ -62,10 +70,12 @@ class Records:
         names = sorted({*header, *self.settings})
         different = [name for name in names if header.get(name) != self.settings.get(name)]
         if different:
-            name = different[0]
+            name, old, new = _first_difference(
+                different[0], header.get(different[0]), self.settings.get(different[0])
+            )
             raise ValueError(
-                f"{path} was measured with {name}={header.get(name)!r}, got "
-                f"{name}={self.settings.get(name)!r}: expected another folder or the same settings"
+                f"{path} was measured with {name}={old!r}, got {name}={new!r}: expected another "
+                "folder or the same settings (of an experiment: --retrain ARM)"
             )
         for row in rows:
             self._keep(row["data"], row["source"], row["index"], row["measured"])
