@@ -14,25 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdm.conditioning.given import DrawnInPlace, GivenAhead, GivenApart
-from vdm.conditioning.likeness import Likeness
-from vdm.conditioning.picture import FramesOnGrey, PictureRule, SeenFrame
-from vdm.conditioning.sparse import SparseFrames
 from vdm.conditioning.text import TextStates, read_by
 from vdm.diffusion import samplers, time_grids
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
-from vdm.pipelines.given import exact_given, keep_given, put_back, show_given
+from vdm.pipelines.given import show_given
 from vdm.pipelines.guide import denoiser_of, read_guide, unsaid
-from vdm.pipelines.keyframes import Piece, place_pieces, read_pieces
-from vdm.pipelines.pictures import (
-    count_pictures,
-    drawn_frame,
-    in_sight,
-    likeness_fields,
-    picture_fields,
-    refuse_frames,
-)
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import (
     Geometry,
@@ -43,7 +30,7 @@ from vdm.pipelines.request import (
     time_grid_for,
 )
 from vdm.pipelines.start import first_step, noise_start, noisy_start, read_start, roughened
-from vdm.pipelines.steering import given_in_clip, steering_fields
+from vdm.pipelines.ways import Asked, way_of
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise
@@ -230,72 +217,45 @@ class Generator:
         raw = inputs.as_fields(cond, motion_bucket=motion_bucket, noise_aug=noise_aug)
         told_or_not = tell_scale(self.network, raw, guide.scale, guidance_scale, negative_prompt)
         between = replace(guide, scale=told_or_not)
-        is_alike = isinstance(self.parts.given, Likeness)
-        moves_picture = is_alike or isinstance(self.parts.given, PictureRule)
-        is_steered = isinstance(self.parts.given, SparseFrames | FramesOnGrey)
-        is_ahead = isinstance(self.parts.given, GivenAhead)
-        reads_last = is_steered or is_ahead or isinstance(self.parts.given, GivenApart)
-        if last_image is not None and not reads_last:
-            raise ValueError(
-                f"got last_image, model {self.parts.name!r} reads no single frame at the end: "
-                "expected video with a mask"
-            )
-        is_seen = isinstance(self.parts.given, SeenFrame)
-        draws_image = is_seen or (isinstance(self.parts.given, DrawnInPlace) and image is not None)
-        given, kept = None, video if start is None or mask is not None else None
-        told: dict[str, Tensor] = {}
-        ends, pieces = (image, last_image), list[Piece]()
-        if moves_picture or is_seen:
-            refuse_frames(self.parts.name, kept, mask, raw)
-        elif is_steered:
-            told = steering_fields(self, ends, kept, mask, grid, (height, width), raw)
-        elif is_ahead:
-            pieces = read_pieces(self, ends, kept, mask, grid, (height, width), raw)
-        elif not draws_image or kept is not None:
-            given = given_in_clip(self, ends, kept, mask, grid, (height, width))
+        frames = way_of(
+            self,
+            Asked(
+                image=image,
+                last_image=last_image,
+                video=video if start is None or mask is not None else None,
+                mask=mask,
+                motion=motion_bucket,
+                raw=raw,
+                grid=grid,
+                size=(height, width),
+            ),
+        )
         batch = inputs.common_batch(
             prompt=inputs.length_of(prompt),
             negative_prompt=inputs.length_of(negative_prompt),
             seed=inputs.length_of(seed),
             noise=inputs.length_of(noise),
-            image=count_pictures(image) if moves_picture or draws_image else None,
-            given=inputs.length_of(told.get("given") if given is None else given[0]),
             video=inputs.length_of(start),
-            frames=max((len(piece.clip) for piece in pieces), default=None),
+            **frames.counts(),
             **{f"cond.{name}": len(value) for name, value in raw.items() if len(value) != 1},
         )
         seeds = inputs.seeds_for(seed, batch)
         stream = SampleNoise(seeds)
-        if draws_image:
-            given = drawn_frame(self, image, grid, (height, width), stream)
+        frames.draw(seeds, stream)
         shape = self._latent_shape(grid, height, width)
-        exact = Conditioning() if is_steered else exact_given(raw, given, batch).to(self.device)
-        if not moves_picture and not is_steered:
-            told = self._told(raw, exact, grid, seeds, (height, width))
         eps = None if noise is None else inputs.check_noise(noise, shape, batch)
         times = self._times(steps, shape[1:])[first:]
-        shown = hidden = told
-        if moves_picture and not is_alike:
-            shown, hidden = picture_fields(self, image, grid, (height, width), seeds, raw, stream)
         if start is not None:
             x = noisy_start(self, start, stream, eps, float(times[0]))
         else:
-            x = noise_start(self, stream, shape, eps, exact.given, float(times[0]))
-        held = place_pieces(self, pieces, x, stream) if pieces else None
-        if held is not None:
-            x, told["starts"] = held.latents, held.starts
-        if is_alike:
-            raw.pop("motion_bucket", None)  # it chooses a mask
-            like = (self, image, grid, (height, width), stream, motion_bucket)
-            shown = hidden = likeness_fields(*like)
+            x = noise_start(self, stream, shape, eps, frames.exact.given, float(times[0]))
+        x = frames.place(x, stream)
         wanted, unwanted = inputs.published_words(prompt, negative_prompt, defaults)
-        seen, unseen = in_sight(image) if is_seen else (None, None)
-        positive = self._conditioning(wanted, raw, shown, batch, seen)
+        seen, unseen = frames.in_sight()
+        positive = self._conditioning(wanted, raw, frames.shown, batch, seen)
         negative = None
         if between.is_on:
-            rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
-            rest |= inputs.no_label(self.network, raw)
-            negative = self._conditioning(unwanted, rest, hidden, batch, unseen)
+            negative = self._unwanted(unwanted, raw, frames.hidden, batch, unseen)
             if getattr(self.text_encoder, "masks_alike", False):
                 negative = negative.replace(text_mask=positive.text_mask)
             if negative_prompt is None and not unwanted:
@@ -305,10 +265,9 @@ class Generator:
         tell: dict[str, Any] = {"noise": stream, **whole}
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
             guided = between.denoise(denoiser_of(self, sample), positive, negative, times)
-            denoise = keep_given(guided, exact, self.parts.given)
-            denoise = denoise if held is None else held.keep(denoise, stream)
+            denoise = frames.keep(guided, stream)
             latents = sample(denoise, self.schedule, x, times, callback=callback, **tell)
-        latents = put_back(latents, exact, self.parts.given)
+        latents = frames.put_back(latents)
         if output == "latents":
             return latents[:, :, -grid.num_latent_frames :]
         latents = latents[:, :, -(grid.num_latent_frames + geometry.num_ahead) :]
@@ -388,6 +347,19 @@ class Generator:
             name: inputs.repeat_to(torch.as_tensor(value), batch) for name, value in found.items()
         }
         return Conditioning(**rows).to(self.device).to(self.dtype)
+
+    def _unwanted(
+        self,
+        prompt: Prompt | None,
+        raw: Mapping[str, Tensor],
+        told: Mapping[str, Tensor],
+        batch: int,
+        seen: Tensor | None = None,
+    ) -> Conditioning:
+        """The same of what guidance leads away from: without anything that says what is wanted."""
+        rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
+        rest |= inputs.no_label(self.network, raw)
+        return self._conditioning(prompt, rest, told, batch, seen)
 
     @torch.no_grad()
     def check_prompt(self, prompt: Prompt) -> None:

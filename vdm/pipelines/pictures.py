@@ -109,12 +109,7 @@ def drawn_frame(
         grid: The clip's time axis.
         size: Height and width of the clip in pixels.
         stream: Where the draw comes from.
-
-    Raises:
-        ValueError: If there is no picture.
     """
-    if image is None:
-        raise ValueError(f"got no image, model {generator.parts.name!r} needs one to move from")
     draws = isinstance(generator.parts.given, DrawnInPlace)
     pixels = repeat_to(read_image(image, *size), len(stream.generators))
     pixels = pixels.to(generator.device, generator.dtype)
@@ -190,16 +185,6 @@ def likeness_fields(
     given = latents.expand(-1, -1, grid.num_latent_frames, -1, -1)
     where = mask.to(given)[:, None, None].expand(len(given), 1, -1, *given.shape[3:])
     return {"given": given, "given_mask": where}
-
-
-def refuse_frames(name: str, video: Any, mask: Any, raw: Mapping[str, Tensor]) -> None:
-    """Refuse given frames, of which a model that moves pictures takes none.
-
-    Raises:
-        ValueError: If there are any.
-    """
-    if video is not None or mask is not None or "given" in raw:
-        raise ValueError(f"got given frames, model {name!r} moves a picture: expected image alone")
 
 
 def count_pictures(image: Any) -> int | None:

@@ -17,7 +17,7 @@ from vdm.diffusion.rollout import Rollout
 from vdm.layers.conv import StreamState
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
-from vdm.pipelines.generate import POSITIVE_ONLY, Generator
+from vdm.pipelines.generate import Generator
 from vdm.pipelines.given import given_clip, given_latents
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import check_scale, check_steps, named, time_grid_for
@@ -208,9 +208,7 @@ def stream(
     told = generator._told(raw, Conditioning(), grid, seeds, (height, width))
     positive, negative = generator._conditioning(prompt, raw, told, batch), None
     if scale != 1.0:
-        rest = {name: value for name, value in raw.items() if name not in POSITIVE_ONLY}
-        rest |= inputs.no_label(generator.network, raw)
-        negative = generator._conditioning(negative_prompt, rest, told, batch)
+        negative = generator._unwanted(negative_prompt, raw, told, batch)
     asked = {
         "prompt": inputs.text_of(prompt),
         "negative_prompt": inputs.text_of(negative_prompt),
