@@ -13,7 +13,6 @@ from vdm.conditioning.given import Nearest, NoiseAugmentation, Showing
 from vdm.models.dit import VideoDiT
 from vdm.pipelines import Generator
 from vdm.pipelines.interpolate import interpolate, interpolate_clip, place_keyframes
-from vdm.pipelines.interpolate_baselines import flow_warp, hold, linear
 from vdm.pipelines.interpolate_scores import covered_frames, interpolation_scores
 from vdm.pretrained.parts import Defaults, Envelope
 from vdm.utils.time_grid import TimeGrid
@@ -164,49 +163,6 @@ def test_without_an_autoencoder_the_frames_themselves_are_the_keyframes():
     perfect = oracle(2 * video - 1, autoencoder=None)
     made = interpolate_clip(perfect, video[:, :, ::4], 4, **QUIET)
     torch.testing.assert_close(made.frames, video, atol=1e-5, rtol=0)
-
-
-# Rules without a network
-
-
-def known_of(count, *frames):
-    known = np.zeros(count, bool)
-    known[list(frames)] = True
-    return known
-
-
-@pytest.mark.parametrize("rule", [hold, linear, flow_warp])
-def test_known_frames_stay_and_the_ends_are_held(rule):
-    clip = np.stack([smooth_noise(seed, 16, 24) for seed in range(6)])
-    known = known_of(6, 1, 4)
-    filled = rule(clip, known)
-    assert np.array_equal(filled[known], clip[known])
-    assert np.array_equal(filled[0], clip[1])
-    assert np.array_equal(filled[5], clip[4])
-    hidden = np.where(known[:, None, None, None], clip, 0)
-    assert np.array_equal(rule(hidden, known), filled)
-    with pytest.raises(ValueError, match="got no known frame"):
-        rule(clip, known_of(6))
-
-
-def test_linear_is_exact_on_a_cross_fade():
-    first, last = (smooth_noise(seed, 16, 24).astype(float) for seed in (0, 1))
-    share = np.linspace(0, 1, 5).reshape(-1, 1, 1, 1)
-    clip = np.rint((1 - share) * first + share * last).astype(np.uint8)
-    assert np.array_equal(linear(clip, known_of(5, 0, 4)), clip)
-
-
-def test_flow_is_nearly_exact_on_constant_motion_and_beats_linear():
-    square = np.full((5, 48, 64, 3), 40, np.uint8)
-    for k in range(5):
-        square[k, 16:32, 10 + 2 * k : 26 + 2 * k] = 220
-    pan = np.stack([smooth_noise(0, 80, 96)[10:58, 10 + k : 74 + k] for k in range(5)])
-    known = known_of(5, 0, 4)
-    for clip in (square, pan):
-        error = [
-            np.abs(rule(clip, known).astype(float) - clip).mean() for rule in (linear, flow_warp)
-        ]
-        assert error[1] < 0.25 * error[0]
 
 
 # Scores

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vdm.metrics.between import Between, flow_warp
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.given import keeps_given, read_movie
-from vdm.pipelines.interpolate_baselines import Between, flow_warp
 from vdm.pipelines.request import time_grid_for
 from vdm.types import Latents
 from vdm.utils.rng import derive_seed

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from vdm.data.clip_cache import ClipSource
 from vdm.data.sources import ShapesSource
+from vdm.metrics.between import Between, flow_warp, hold, linear
 from vdm.metrics.clips import Clips, quantise
 from vdm.metrics.optical_flow import FlowEstimator
 from vdm.metrics.reconstruction import psnr_per_frame, ssim_per_frame
 from vdm.metrics.score import NUM_RESAMPLES, Protocol, Score, mean_score
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.interpolate import interpolate
-from vdm.pipelines.interpolate_baselines import Between, flow_warp, hold, linear
 from vdm.utils.rng import derive_seed
 from vdm.utils.time_grid import TimeGrid
 from vdm.utils.video_io import from_uint8
