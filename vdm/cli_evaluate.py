@@ -39,7 +39,11 @@ PROTOCOLS = (
     "warp/self",
     "flicker",
     "drift",
+    "smoothness/flow-warp",
+    "smoothness/linear",
     "clip",
+    "subject-consistency",
+    "background-consistency",
 )
 """As in ``vdm.pipelines.evaluate``, which takes long to import."""
 SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")
@@ -115,7 +119,14 @@ def parser() -> Parser:
     made.add_argument(
         "--clip-weights",
         metavar="FOLDER|NAME",
-        help="for clip: in transformers' layout, or on the hub (openai/clip-vit-base-patch32)",
+        help="for clip and background-consistency: in transformers' layout, or on the hub "
+        "(openai/clip-vit-base-patch32)",
+    )
+    made.add_argument(
+        "--dino-weights",
+        metavar="FOLDER|NAME",
+        help="for subject-consistency: in transformers' layout, or on the hub "
+        "(facebook/dino-vitb16)",
     )
     for name, meaning in FILES.items():
         made.add_argument(f"--{name}-weights", metavar="FILE[@SHA256]", help=meaning)
@@ -155,7 +166,7 @@ def main(words: list[str]) -> None:
         settings["num_resamples"] = asked.num_resamples
     weights = {
         f"{name}_weights": getattr(asked, f"{name}_weights")
-        for name in ("transnet", *FILES, "videomae", "clip")
+        for name in ("transnet", *FILES, "videomae", "clip", "dino")
     }
     with reading_words(asked.model, *(asked.data or []), *map(_file, weights.values())):
         result = evaluate(

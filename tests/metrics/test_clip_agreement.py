@@ -3,35 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+from transformers import CLIPModel, CLIPProcessor
 
-from tests.pretrained.tiny_clip import LENGTH, make_tokenizer
+from tests.pretrained.tiny_clip import LENGTH, write_clip
 from vdm.metrics.clip_agreement import ClipAgreement
 from vdm.pipelines.evaluate import evaluate
-
-SIDE = 30
-TEXT = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
-VISION = {**TEXT, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 10}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip")
-    write(path, seed=0)
+    write_clip(path, seed=0)
     return path
-
-
-def write(path, seed):
-    words = make_tokenizer(path)
-    text = {**TEXT, "num_attention_heads": 2, "vocab_size": len(words)}
-    text |= {"max_position_embeddings": LENGTH, "eos_token_id": words.eos_token_id}
-    torch.manual_seed(seed)
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=12))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(path)
-    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    CLIPProcessor(CLIPImageProcessor(**size), words).save_pretrained(path)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +71,7 @@ def test_it_is_a_protocol_that_names_its_weights(folder, tmp_path):
     name = ClipAgreement(folder).id
     assert scores["generated"]["clip/text"].protocol.startswith(f"clip/text@{name}/16f@8/64/")
     (tmp_path / "other").mkdir()
-    write(tmp_path / "other", seed=1)
+    write_clip(tmp_path / "other", seed=1)
     other = evaluate(noise, "test-iid", "clip", clip_weights=tmp_path / "other", **options)
     again = other.scores["test-iid/1 object"]["real"]["clip/text"]
     assert again.value != scores["real"]["clip/text"].value

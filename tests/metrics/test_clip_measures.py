@@ -42,6 +42,7 @@ def test_noise_raises_flicker_and_warping_error(clips):
         assert all(a[name] < b[name] for a, b in zip(before, after, strict=True))
     for row in measure_flicker(noisy):
         assert row["vbench"] == pytest.approx(100 - row["difference"])
+        assert row["scaled"] == pytest.approx((row["vbench"] - 62.93) / 0.3707)  # VBench's range
 
 
 def test_the_clip_s_own_flow_explains_most_of_what_changes(clips):

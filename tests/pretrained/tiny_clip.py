@@ -1,10 +1,18 @@
-"""A tokenizer of letters, and a small text transformer for it."""
+"""A tokenizer of letters, a small text transformer for it, and a whole CLIP."""
 
 import json
 from pathlib import Path
 
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
 
 LENGTH = 14
 
@@ -38,3 +46,20 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
+
+
+def write_clip(folder: Path, seed: int, side: int = 30) -> None:
+    """A CLIP of both towers with its preprocessor, every parameter drawn anew."""
+    words = make_tokenizer(folder)
+    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 2}
+    text = {**small, "vocab_size": len(words), "max_position_embeddings": LENGTH}
+    text["eos_token_id"] = words.eos_token_id
+    vision = {**small, "image_size": side, "patch_size": 10}
+    torch.manual_seed(seed)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    CLIPProcessor(CLIPImageProcessor(**size), words).save_pretrained(folder)

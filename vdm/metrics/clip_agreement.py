@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vdm.metrics.clip_measures import ClipMeasure, Row
 from vdm.metrics.clips import Clips, check_clips
-from vdm.metrics.weights_file import hash_of
+from vdm.metrics.weights_file import check_folder, hash_of
 
 NAME = "clip"
 BATCH = 32
@@ -45,22 +45,25 @@ class ClipAgreement:
             from transformers import CLIPModel, CLIPProcessor
         except ModuleNotFoundError as error:
             raise ImportError("clip needs transformers: pip install 'vdm[transformers]'") from error
-        if str(source).startswith((".", "/", "~")) and not Path(source).is_dir():
-            raise FileNotFoundError(f"no folder {source}")
+        check_folder(source)
         try:
             model = CLIPModel.from_pretrained(source)
             self.process = CLIPProcessor.from_pretrained(source)
         except Exception as error:  # files of others, of which each goes wrong in its own way
             said = " ".join(str(error).split())[:200]
             raise ValueError(f"{source}: no CLIP in transformers' layout: {said}") from error
-        self.model = model.eval().requires_grad_(False)
+        self.source, self.model = source, model.eval().requires_grad_(False)
         text: Any = model.config.text_config
         self.length: int = text.max_position_embeddings
         self.id = hash_of(model)[:8]
 
     def measure(self) -> ClipMeasure:
         """What it measures, as a protocol whose id names the weights."""
-        return ClipMeasure(NAME, self, weights=self.id)
+        return ClipMeasure(NAME, self, weights=self.id, reads_captions=True)
+
+    def embed(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Embeddings of any length of frames that are prepared already."""
+        return self.model.visual_projection(self.model.vision_model(pixels).pooler_output)
 
     @torch.no_grad()
     def frames(self, clips: Clips) -> Float[Tensor, "b t d"]:
@@ -69,8 +72,7 @@ class ClipAgreement:
         parts = []
         for first in range(0, len(rows), BATCH):
             pixels = self.process.image_processor(rows[first : first + BATCH], return_tensors="pt")
-            states = self.model.vision_model(pixels["pixel_values"]).pooler_output
-            parts.append(self.model.visual_projection(states))
+            parts.append(self.embed(pixels["pixel_values"]))
         return F.normalize(torch.cat(parts), dim=-1).unflatten(0, clips.shape[:2])
 
     @torch.no_grad()

@@ -1,15 +1,18 @@
-"""Numbers of single clips that need no weights: each protocol is their mean over clips."""
+"""Numbers of single clips: each protocol is their mean over clips. Most need no weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
+from vdm.metrics.between import Between, flow_warp, linear
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.drift import WINDOW, drift
 from vdm.metrics.motion import is_dynamic, motion_amount
 from vdm.metrics.optical_flow import FlowEstimator, visible_mask, warping_error
 from vdm.metrics.temporal import flicker, jitter
+from vdm.metrics.vbench import FLICKER, scaled, smoothness
 
 Row = dict[str, float]
 
@@ -20,11 +23,12 @@ class ClipMeasure:
 
     Args:
         name: What the protocol is called.
-        measure: From uint8 clips, and their captions where there are weights, to a row of named
+        measure: From uint8 clips, and their captions where it reads them, to a row of named
             numbers for each.
         estimator: Settings of what measures, for the protocol id.
         min_frames: Fewest frames that a clip may have.
         weights: Hash of the weights, if there are any.
+        reads_captions: Whether clips need captions.
     """
 
     name: str
@@ -32,6 +36,7 @@ class ClipMeasure:
     estimator: str = ""
     min_frames: int = 2
     weights: str = ""
+    reads_captions: bool = False
 
     @property
     def key(self) -> str:
@@ -40,7 +45,7 @@ class ClipMeasure:
 
     def rows(self, clips: Clips, captions: Callable[[], Sequence[str]]) -> list[Row]:
         """The numbers of some clips."""
-        return self.measure(clips, captions()) if self.weights else self.measure(clips)
+        return self.measure(clips, captions()) if self.reads_captions else self.measure(clips)
 
 
 def measure_jitter(clips: Clips) -> list[Row]:
@@ -49,8 +54,11 @@ def measure_jitter(clips: Clips) -> list[Row]:
 
 
 def measure_flicker(clips: Clips) -> list[Row]:
-    """Difference of neighbouring frames in percent, and VBench's 100 (1 - difference)."""
-    return [{"difference": 100 * v, "vbench": 100 * (1 - v)} for v in map(float, flicker(clips))]
+    """Difference of neighbouring frames in percent, VBench's 100 (1 - difference), and scaled."""
+    return [
+        {"difference": 100 * v, "vbench": 100 * (1 - v), "scaled": 100 * scaled(FLICKER, 1 - v)}
+        for v in map(float, flicker(clips))
+    ]
 
 
 def measure_motion(clips: Clips) -> list[Row]:
@@ -76,10 +84,19 @@ def measure_warping(clips: Clips) -> list[Row]:
     return rows
 
 
+def measure_smoothness(clips: Clips, between: Between) -> list[Row]:
+    """VBench's motion smoothness in percent, with another interpolator than its AMT."""
+    return [{"raw": 100 * value} for value in map(float, smoothness(clips, between))]
+
+
 CLIP_MEASURES = (
     ClipMeasure("jitter", measure_jitter, "dis-medium", 3),
     ClipMeasure("motion", measure_motion, "dis-medium"),
     ClipMeasure("warp/self", measure_warping, "dis-medium"),
     ClipMeasure("flicker", measure_flicker),
     ClipMeasure("drift", drift, f"dis-medium-window{WINDOW}", 2 * WINDOW),
+    ClipMeasure(
+        "smoothness/flow-warp", partial(measure_smoothness, between=flow_warp), "dis-medium", 3
+    ),
+    ClipMeasure("smoothness/linear", partial(measure_smoothness, between=linear), min_frames=3),
 )

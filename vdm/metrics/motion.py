@@ -70,6 +70,9 @@ def motion_amount(flow: Flow) -> float:
 def is_dynamic(flow: Flow) -> bool:
     """Whether enough neighbouring frames differ by a large motion.
 
+    VBench takes the flow of RAFT between frames of 8 a second; here it is that of frames as they
+    are, by whatever estimator.
+
     Source:
         Huang et al. 2023, "VBench", arXiv:2311.17982, section 3.2 (dynamic degree).
     """

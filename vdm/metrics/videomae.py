@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.frechet import Features
-from vdm.metrics.weights_file import hash_of
+from vdm.metrics.weights_file import check_folder, hash_of
 
 NAME = "videomae"
 
@@ -50,8 +50,7 @@ class VideoMAE:
             raise ImportError(
                 "fvd/videomae needs transformers: pip install 'vdm[transformers]'"
             ) from error
-        if str(source).startswith((".", "/", "~")) and not Path(source).is_dir():
-            raise FileNotFoundError(f"no folder {source}")
+        check_folder(source)
         try:
             loaded: Any = VideoMAEForVideoClassification.from_pretrained(
                 source, output_loading_info=True

@@ -49,6 +49,16 @@ class WeightsFile:
         return cls(path, found)
 
 
+def check_folder(source: str | Path) -> None:
+    """Refuse a path that leads nowhere; other words are names on the hub.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if str(source).startswith((".", "/", "~")) and not Path(source).is_dir():
+        raise FileNotFoundError(f"no folder {source}")
+
+
 def hash_of(module: nn.Module) -> str:
     """A hash of a network's weights, wherever they came from."""
     hashed = hashlib.sha256()

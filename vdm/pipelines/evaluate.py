@@ -29,6 +29,7 @@ from vdm.metrics.lpips import NAME as LPIPS
 from vdm.metrics.oracle import read_clips
 from vdm.metrics.reconstruction import psnr_per_frame, ssim
 from vdm.metrics.score import NUM_RESAMPLES
+from vdm.metrics.vbench import BACKGROUND, SUBJECT
 from vdm.pipelines.evaluate_instruments import Instruments, Source, Weights, make_instruments
 from vdm.pipelines.evaluate_records import Records, pack
 from vdm.pipelines.evaluate_report import (
@@ -60,7 +61,7 @@ MEASURED = {
     INCEPTION_SCORE: "classes",
     LPIPS: LPIPS,
     **{measure.name: measure.name for measure in CLIP_MEASURES},
-    CLIP: CLIP,
+    **{name: name for name in (CLIP, SUBJECT, BACKGROUND)},
 }
 """What every protocol needs to know of a clip."""
 PROTOCOLS = tuple(MEASURED)
@@ -101,6 +102,7 @@ def evaluate(
     lpips_weights: Source = None,
     videomae_weights: Source = None,
     clip_weights: Source = None,
+    dino_weights: Source = None,
     known: str | Path | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -115,8 +117,10 @@ def evaluate(
         protocols: ``caption-accuracy``, ``reconstruction``, ``fmd/flow``, ``fd/transnet``,
             ``fvd``, ``fvd/ddof0`` (covariances divided by n, as most published figures),
             ``kvd``, ``fvd/videomae`` (content-debiased), ``fid`` and ``is`` (over frames),
-            ``lpips``, ``jitter``, ``motion``, ``warp/self``, ``flicker``, ``drift``, ``clip``; if
-            None the first, and the second where there is an autoencoder.
+            ``lpips``, ``jitter``, ``motion``, ``warp/self``, ``flicker``, ``drift``,
+            ``smoothness/flow-warp`` and ``smoothness/linear``, ``clip``,
+            ``subject-consistency``, ``background-consistency``; if None the first, and the second
+            where there is an autoencoder.
         n: Clips per data set and number of objects.
         num_objects: Each split of the world is scored with so many objects, one after the other.
         out: Folder for ``scores.json`` and the measurements; there an evaluation that was stopped
@@ -138,7 +142,10 @@ def evaluate(
             ``vgg16-397923af.pth``.
         videomae_weights: For ``fvd/videomae``: a folder of VideoMAE in transformers' layout that
             classifies clips, or a name on the hub.
-        clip_weights: For ``clip``: a folder of CLIP in transformers' layout, or a name on the hub.
+        clip_weights: For ``clip`` and ``background-consistency``: a folder of CLIP in transformers'
+            layout, or a name on the hub. By the names of VBench's own networks, here
+            ``openai/clip-vit-base-patch32``, there is a score on its scale, too.
+        dino_weights: For ``subject-consistency``: likewise of a ViT, ``facebook/dino-vitb16``.
         known: Folder of another evaluation on the same world. What it measured of real clips need
             not be measured again.
         settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``sampler``, ...
@@ -180,6 +187,7 @@ def evaluate(
         lpips_weights,
         videomae_weights,
         clip_weights,
+        dino_weights,
         i3d_resize,
     )
     networks = [NETWORKS[name] for name in chosen if name in NETWORKS]

@@ -12,6 +12,8 @@ from vdm.metrics.clip_agreement import NAME as CLIP
 from vdm.metrics.clip_agreement import ClipAgreement
 from vdm.metrics.clip_measures import CLIP_MEASURES, ClipMeasure
 from vdm.metrics.clips import Clips
+from vdm.metrics.frame_consistency import CLIP as CLIP_NAME
+from vdm.metrics.frame_consistency import DINO, background_consistency, subject_consistency
 from vdm.metrics.frechet import Features
 from vdm.metrics.i3d import Resize, i3d_features
 from vdm.metrics.i3d_files import find_i3d
@@ -21,6 +23,7 @@ from vdm.metrics.lpips import NAME as LPIPS_NAME
 from vdm.metrics.motion import motion_features
 from vdm.metrics.optical_flow import FlowEstimator
 from vdm.metrics.transnet import load_transnet, transnet_features
+from vdm.metrics.vbench import BACKGROUND, SUBJECT
 from vdm.metrics.videomae import VideoMAE
 
 Source = str | Path | None
@@ -36,6 +39,7 @@ class Weights:
     lpips: Source = None
     videomae: Source = None
     clip: Source = None
+    dino: Source = None
     i3d_resize: Resize = "torch-bilinear"
 
 
@@ -111,9 +115,14 @@ def make_instruments(
 
     made = {name: _extractor(name, weights, inception) for name in dict.fromkeys(networks)}
     measures = [measure for measure in CLIP_MEASURES if measure.name in protocols]
-    if CLIP in protocols:
-        flag = "--clip-weights FOLDER, or openai/clip-vit-base-patch32"
-        measures.append(ClipAgreement(_named(weights.clip, CLIP, flag)).measure())
+    if by_clip := [name for name in (CLIP, BACKGROUND) if name in protocols]:
+        flag = f"--clip-weights FOLDER, or {CLIP_NAME}"
+        clip = ClipAgreement(_named(weights.clip, by_clip[0], flag))
+        both = {CLIP: clip.measure(), BACKGROUND: background_consistency(clip)}
+        measures += [both[name] for name in by_clip]
+    if SUBJECT in protocols:
+        flag = f"--dino-weights FOLDER, or {DINO}"
+        measures.append(subject_consistency(_named(weights.dino, SUBJECT, flag)))
     lpips = None
     if LPIPS_NAME in protocols:
         lpips = LPIPS(_named(weights.lpips, LPIPS_NAME, "--lpips-weights FILE"))

@@ -31,6 +31,7 @@ from vdm.metrics.mmd import Kernel, mmd_score
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
 from vdm.metrics.temporal import Jitter, mean_jitter
+from vdm.metrics.vbench import BACKGROUND, SUBJECT
 from vdm.pipelines.evaluate_instruments import Extractor, Instruments
 from vdm.pipelines.evaluate_records import Records, unpack
 from vdm.pipelines.evaluate_sources import CaptionScenes
@@ -219,6 +220,8 @@ TITLES = (
     INCEPTION_SCORE,
     *(measure.name for measure in CLIP_MEASURES),
     CLIP,
+    SUBJECT,
+    BACKGROUND,
 )
 """Protocols in the order of their tables."""
 
@@ -427,7 +430,7 @@ def _clip_measure(
             continue
         rows = records.column(one.name, source, measure.key, range(one.n))
         named = scores.setdefault(source, {})
-        for name in rows[0]:
+        for name in (key for key in rows[0] if all(key in row for row in rows)):
             weights = f"@{measure.weights}" if measure.weights else ""
             protocol = one.protocol(f"{measure.name}/{name}{weights}", measure.estimator).id
             values = [row[name] for row in rows]

@@ -44,6 +44,14 @@ QUALITY = (
     (REAL, "warp/self/error", "warping error: real clips", ""),
     (GENERATED, "flicker/vbench", "VBench temporal flickering: the model", "%"),
     (REAL, "flicker/vbench", "VBench temporal flickering: real clips", "%"),
+    (GENERATED, "smoothness/flow-warp/raw", "smoothness, frames moved by flow: the model", "%"),
+    (REAL, "smoothness/flow-warp/raw", "smoothness, frames moved by flow: real clips", "%"),
+    (GENERATED, "smoothness/linear/raw", "smoothness, frames cross-faded: the model", "%"),
+    (REAL, "smoothness/linear/raw", "smoothness, frames cross-faded: real clips", "%"),
+    (GENERATED, "subject-consistency/raw", "consistency of the subject: the model", "%"),
+    (REAL, "subject-consistency/raw", "consistency of the subject: real clips", "%"),
+    (GENERATED, "background-consistency/raw", "consistency of the background: the model", "%"),
+    (REAL, "background-consistency/raw", "consistency of the background: real clips", "%"),
 )
 
 
