@@ -60,8 +60,10 @@ def check_folder(source: str | Path) -> None:
 
 
 def hash_of(module: nn.Module) -> str:
-    """A hash of a network's weights, wherever they came from."""
-    hashed = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        hashed.update(key.encode() + value.contiguous().numpy().tobytes())
-    return hashed.hexdigest()
+    """A hash of a network's weights, wherever they came from and whatever a library calls them."""
+    about = (
+        f"{value.dtype} {tuple(value.shape)} ".encode() + value.contiguous().numpy().tobytes()
+        for value in module.state_dict().values()
+    )
+    digests = sorted(hashlib.sha256(weight).digest() for weight in about)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
