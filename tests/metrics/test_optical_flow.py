@@ -5,14 +5,18 @@ import pytest
 from textured_clips import panned
 
 from vdm import world
+from vdm.metrics.clip_measures import measure_motion, measure_warping
+from vdm.metrics.motion import motion_features
 from vdm.metrics.optical_flow import (
     FlowEstimator,
+    _find,
     end_point_error,
     resize_flow,
     visible_mask,
     warp,
     warping_error,
 )
+from vdm.metrics.temporal import jitter
 
 
 @pytest.fixture
@@ -32,6 +36,16 @@ def test_the_estimator_finds_a_pan_and_its_reverse(pan):
     inner = (slice(None), slice(8, -8), slice(8, -8))
     assert np.allclose(forward[inner].mean((0, 1, 2)), (-2, 1), atol=0.1)
     assert np.allclose(backward[inner].mean((0, 1, 2)), (2, -1), atol=0.1)
+
+
+def test_scores_of_one_clip_find_its_flow_once_each_way(pan):
+    clip = np.concatenate([pan, pan[::-1]])[None]
+    _find.cache_clear()
+    for score in (jitter, motion_features, measure_motion, measure_warping):
+        score(clip)
+    assert _find.cache_info().misses == 2
+    jitter(clip[:, 1:])
+    assert _find.cache_info().misses == 4
 
 
 def test_flow_is_measured_in_pixels_of_the_size_asked_for(pan):

@@ -6,8 +6,9 @@ Flow is ``(t - 1, h, w, 2)`` in pixels per frame, x before y: ``x_t`` at a pixel
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -41,6 +42,26 @@ def resize_flow(flow: Flow, height: int, width: int) -> Float[np.ndarray, "s {he
     return resized * np.array([width / w, height / h], np.float32)
 
 
+@lru_cache(maxsize=2)
+def _find(
+    preset: Preset, pixels: bytes, shape: tuple[int, ...], reverse: bool
+) -> Float[np.ndarray, "s h w 2"]:
+    """Flow at its working size. That of the last clip is remembered, both ways: scores share it."""
+    cv2 = _opencv()
+    frames = np.frombuffer(pixels, np.uint8).reshape(shape)
+    h, w = shape[1:3]
+    scale = WORKING_SIDE / min(h, w)
+    size = round(w * scale), round(h * scale)
+    rule = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    scaled = [cv2.resize(frame, size, interpolation=rule) for frame in grey]
+    dis = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+    pairs = [(b, a) if reverse else (a, b) for a, b in pairwise(scaled)]
+    flow = np.stack([dis.calc(a, b, None) for a, b in pairs])
+    flow.flags.writeable = False
+    return flow
+
+
 class FlowEstimator:
     """Dense inverse search on grey frames whose short side is brought to 256 pixels.
 
@@ -57,22 +78,11 @@ class FlowEstimator:
     """
 
     def __init__(self, preset: Preset = "medium") -> None:
-        cv2 = _opencv()
+        _opencv()
         if preset not in ("ultrafast", "fast", "medium"):
             raise ValueError(f"got preset {preset!r}, expected 'ultrafast', 'fast' or 'medium'")
         self.id = f"dis-{preset}"
-        self._dis: Any = cv2.DISOpticalFlow_create(
-            getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
-        )
-
-    def _prepare(self, frames: UInt8[np.ndarray, "t h w 3"]) -> list[np.ndarray]:
-        cv2 = _opencv()
-        h, w = frames.shape[1:3]
-        scale = WORKING_SIDE / min(h, w)
-        size = round(w * scale), round(h * scale)
-        rule = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-        grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in frames]
-        return [cv2.resize(frame, size, interpolation=rule) for frame in grey]
+        self._preset = preset
 
     def __call__(
         self,
@@ -90,9 +100,8 @@ class FlowEstimator:
         """
         check_clips(frames[None], min_frames=2)
         height, width = size or frames.shape[1:3]
-        grey = self._prepare(frames)
-        pairs = [(b, a) if reverse else (a, b) for a, b in pairwise(grey)]
-        return resize_flow(np.stack([self._dis.calc(a, b, None) for a, b in pairs]), height, width)
+        found = _find(self._preset, frames.tobytes(), frames.shape, reverse)
+        return resize_flow(found, height, width)
 
 
 def warp(

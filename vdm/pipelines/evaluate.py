@@ -391,11 +391,15 @@ def _each(
         yield "reading", [asdict(reading) for reading in read_clips(clips)]
         yield "caption", maker.captions(indices)
     for extractor in instruments.extractors.values():
-        if extractor.key in names:
+        if extractor.key in names and extractor.is_network:
             yield extractor.key, [pack(row) for row in extractor.features(clips)]
     for measure in instruments.measures:
-        if measure.key in names:
+        if measure.key in names and measure.weights:
             yield measure.key, measure.rows(clips, partial(maker.captions, indices))
+    plain = instruments.without_network(names)
+    each = [{key: plain[key](clips[k : k + 1]) for key in plain} for k in range(len(clips))]
+    for key in plain:  # clip by clip, for they share its flow
+        yield key, [value for row in each for value in row[key]]
     if not isinstance(maker, Reconstructed):
         return
     real, _ = Real(maker.source).clips(indices)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from vdm.metrics import i3d, transnet
 from vdm.metrics.clip_agreement import NAME as CLIP
@@ -25,6 +26,7 @@ from vdm.metrics.optical_flow import FlowEstimator
 from vdm.metrics.transnet import load_transnet, transnet_features
 from vdm.metrics.vbench import BACKGROUND, SUBJECT
 from vdm.metrics.videomae import VideoMAE
+from vdm.pipelines.evaluate_records import pack
 
 Source = str | Path | None
 
@@ -54,6 +56,7 @@ class Extractor:
         resize: How frames are resized for it.
         per_frame: Length of a frame's features, where a row is those of all frames.
         min_frames: Fewest frames that a clip may have.
+        is_network: Whether many clips at once are faster than one by one.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Extractor:
     resize: str = ""
     per_frame: int | None = None
     min_frames: int = 1
+    is_network: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,24 @@ class Instruments:
     def feature_keys(self) -> set[str]:
         """The keys of features."""
         return {extractor.key for extractor in self.extractors.values()}
+
+    def without_network(self, names: Container[str]) -> dict[str, Callable[[Clips], list[Any]]]:
+        """What measures clips one by one, by the names under which records keep it.
+
+        Args:
+            names: Those that are wanted.
+        """
+
+        def features(extractor: Extractor, clips: Clips) -> list[str]:
+            return [pack(row) for row in extractor.features(clips)]
+
+        found: dict[str, Callable[[Clips], list[Any]]] = {
+            one.key: partial(features, one)
+            for one in self.extractors.values()
+            if not one.is_network
+        }
+        found |= {one.key: one.measure for one in self.measures if not one.weights}
+        return {key: measure for key, measure in found.items() if key in names}
 
 
 def make_instruments(
@@ -132,7 +154,8 @@ def make_instruments(
 def _extractor(name: str, weights: Weights, inception: Callable[[], Inception]) -> Extractor:
     """An extractor by the name of its network."""
     if name == "flow":
-        return Extractor(name, partial(motion_features, estimator=FlowEstimator()), name)
+        features = partial(motion_features, estimator=FlowEstimator())
+        return Extractor(name, features, name, is_network=False)
     if name == "transnet":
         features = partial(transnet_features, network=load_transnet(weights.transnet))
         return Extractor(transnet.EXTRACTOR, features, name, transnet.RESIZE_RULE)
