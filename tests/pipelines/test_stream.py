@@ -21,6 +21,7 @@ from vdm.models.unet3d import UNet3D
 from vdm.models.unet3d_temporal import FactorizedConv, TemporalTransformer
 from vdm.pipelines import Generator, stream, stream_clip, stream_to_folder
 from vdm.pipelines.stream_cost import Arm, compare_costs
+from vdm.pipelines.walk import times_of
 from vdm.pretrained.parts import Envelope
 from vdm.utils.rng import FrameNoise
 from vdm.utils.video_io import read_metadata, read_video
@@ -85,7 +86,7 @@ def recomputed(generate, num_latent_frames, chunk, context_time):
     parts = generate.parts
     denoiser = Denoiser(parts.network, parts.schedule, parts.target, parts.preconditioning)
     told = [generate._conditioning(prompt, {}, None, 1) for prompt in (RED, None)]
-    times, done = generate._times(2), torch.empty(1, 3, 0, 4, 6)
+    times, done = times_of(generate, 2), torch.empty(1, 3, 0, 4, 6)
     context = done
     for start in range(0, num_latent_frames, chunk):
         frames = range(start, min(start + chunk, num_latent_frames))
@@ -155,7 +156,7 @@ def test_noise_levels_go_through_the_preconditioning():
         told.append(c_noise) or step(x, c_noise, *rest)
     )
     list(stream(generate, RED, num_frames=3, guidance_scale=1.0, context_time=0.25))
-    levels = torch.cat([generate._times(3)[:-1], torch.tensor([0.25])]).float()
+    levels = torch.cat([times_of(generate, 3)[:-1], torch.tensor([0.25])]).float()
     expected = parts["preconditioning"].c_noise(parts["schedule"], levels)
     torch.testing.assert_close(torch.cat(told[:4]), expected)
 

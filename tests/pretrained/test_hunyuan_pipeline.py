@@ -11,6 +11,7 @@ import vdm
 from tests.pretrained.tiny_dit import hunyuan_pipeline
 from vdm.conditioning.llama_text import QUESTION
 from vdm.pipelines.plan import plan, read_description
+from vdm.pipelines.walk import times_of
 from vdm.pretrained import export, load_schedule
 
 PROMPTS, NEGATIVE, SEEDS = ["a cat runs", "the dogs"], "rain", [11, 5]
@@ -105,7 +106,7 @@ def test_published_defaults(generate, folder):
     defaults = generate.parts.defaults
     assert (defaults.num_frames, defaults.fps, defaults.steps) == (129, 24.0, 50)
     assert (defaults.height, defaults.width, defaults.guidance_scale) == (720, 1280, 6.0)
-    times = generate._times(50)
+    times = times_of(generate, 50)
     assert times[:3].tolist() == pytest.approx([1.0, 0.99709302, 0.99408287])
     assert times[-2:].tolist() == pytest.approx([0.125, 0.0])
     rules = load_schedule(folder / "scheduler")

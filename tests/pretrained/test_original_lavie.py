@@ -21,6 +21,7 @@ from vdm.pipelines.cascade import Cascade, Interpolate, MakeKeyframes, UpscalePi
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.interpolate import interpolate_clip
 from vdm.pipelines.upscale import Upscaler
+from vdm.pipelines.walk import times_of
 from vdm.pretrained.diffusers_unet import LAVIE, LAVIE_UPSCALE, entries
 from vdm.pretrained.keymap import to_foreign
 from vdm.types import Conditioning
@@ -138,8 +139,8 @@ def test_published_settings(base, between):
     assert size == (320, 512)
     assert (base.parts.defaults.num_frames, between.parts.defaults.num_frames) == (16, 61)
     assert (base.parts.defaults.fps, between.parts.defaults.fps) == (8, 24)
-    assert base._times(50)[:2].tolist() == [0.982, 0.962]
-    assert between._times(50)[[0, 1, -2, -1]].tolist() == [1.0, 0.98, 0.001, 0.0]
+    assert times_of(base, 50)[:2].tolist() == [0.982, 0.962]
+    assert times_of(between, 50)[[0, 1, -2, -1]].tolist() == [1.0, 0.98, 0.001, 0.0]
     t = torch.tensor([0.001, 1.0], dtype=torch.float64)
     ends = torch.tensor([0.9999, 4.03583e-5], dtype=torch.float64)
     torch.testing.assert_close(base.schedule.alpha(t) ** 2, ends, rtol=1e-5, atol=0)

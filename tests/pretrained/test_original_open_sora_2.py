@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 import vdm
 from tests.pretrained.open_sora_2_release import NETWORK, SIZE, VAE, ReleaseV2, small_vae
 from vdm.models.dual_stream_presets import OPEN_SORA_2, OPEN_SORA_2_DEEP, open_sora_2
+from vdm.pipelines.walk import times_of
 from vdm.pretrained import export
 from vdm.pretrained.keymap import to_foreign
 from vdm.pretrained.original_dual_stream import OPEN_SORA_ORIGINAL, dual_stream_entries
@@ -41,7 +42,7 @@ def test_published_defaults(generate):
     assert (defaults.steps, defaults.guidance_scale, defaults.guidance_scale_2) == (50, 7.5, 3.0)
     assert generate.parts.system == "Open-Sora 2.0"
     # 1.0 for 256 tokens of a frame, times the root of the number of frames.
-    times = generate._times(4, (4, 32, 32))
+    times = times_of(generate, 4, (4, 32, 32))
     assert times.tolist() == pytest.approx([1, 6 / 7, 2 / 3, 0.4, 0])
 
 

@@ -25,8 +25,9 @@ from vdm.pipelines import inputs, steering
 from vdm.pipelines.clip import Clip
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.interpolate import interpolate, overlay
-from vdm.pipelines.request import time_grid_for
+from vdm.pipelines.request import check_output, time_grid_for
 from vdm.pipelines.upscale import Upscaler
+from vdm.pipelines.walk import TimeGridAsked
 from vdm.pretrained.cascades import (
     StageCard,
     check_order,
@@ -398,6 +399,7 @@ class Cascade(Generator):
         guidance_scale_2: float | None = None,
         dynamic_guidance: bool | None = None,
         sampler: str | None = None,
+        time_grid: TimeGridAsked | None = None,
         strength: float | None = None,
         seed: inputs.Seed | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,
@@ -415,13 +417,11 @@ class Cascade(Generator):
         is. A given ``image`` or ``video`` stays as it is where no stage makes the clip larger.
         ``noise_aug`` is the noise on what one stage hands to the next.
         """
-        if output not in ("video", "latents"):
-            raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
+        check_output(output)
         if noise is not None:
             raise ValueError("got noise for a cascade, expected seeds: every stage draws its own")
-        inputs.refuse("a cascade", last_image=last_image, guidance_scale_2=guidance_scale_2)
-        if strength is not None:
-            raise ValueError(f"got strength={strength:g} for a cascade, which starts from noise")
+        other = {"guidance_scale_2": guidance_scale_2, "strength": strength}
+        inputs.refuse("a cascade", last_image=last_image, **other)
         fields = inputs.as_fields(cond, motion_bucket=motion_bucket)
         if taken := [name for name in ("given", "given_mask", "noise_aug") if name in fields]:
             raise ValueError(f"got cond.{taken[0]} for a cascade, whose stages set it themselves")
@@ -440,8 +440,8 @@ class Cascade(Generator):
             **{f"cond.{name}": len(value) for name, value in fields.items()},
         )
         seeds = inputs.seeds_for(seed, batch)
-        sampling: dict[str, Any] = {"steps": steps, "guidance_scale": guidance_scale}
-        sampling |= {"dynamic_guidance": dynamic_guidance, "sampler": sampler}
+        sampling: dict[str, Any] = {"steps": steps, "sampler": sampler, "time_grid": time_grid}
+        sampling |= {"guidance_scale": guidance_scale, "dynamic_guidance": dynamic_guidance}
         settings = {**sampling, "negative_prompt": negative_prompt, "progress": progress}
         request = Request(prompt, grid, height, width, seeds, frames, fields, settings, noise_aug)
         draft = Draft(None, self.stride, self.shrink)
@@ -455,7 +455,7 @@ class Cascade(Generator):
             "negative_prompt": inputs.text_of(negative_prompt),
             "seed": seeds,
             **sampling,
-            "given": "image" if image is not None else "video" if video is not None else "nothing",
+            "given": inputs.name_of(image=image, video=video),
         }
         clip = self._finish(draft.latents.to(self.device), grid, decode_frames, asked)
         clip.metadata |= self.about()

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vdm.conditioning.text import TextStates, read_by
-from vdm.diffusion import samplers, time_grids
+from vdm.diffusion import samplers
 from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.given import show_given
@@ -23,13 +22,14 @@ from vdm.pipelines.guide import denoiser_of, read_guide, unsaid
 from vdm.pipelines.progress import sampling_bar
 from vdm.pipelines.request import (
     Geometry,
-    check_steps,
+    check_output,
     geometry_of,
     named,
     tell_scale,
     time_grid_for,
 )
 from vdm.pipelines.start import first_step, noise_start, noisy_start, read_start, roughened
+from vdm.pipelines.walk import TimeGridAsked, read_walk
 from vdm.pipelines.ways import Asked, way_of
 from vdm.pretrained.parts import Envelope, Parts
 from vdm.types import Conditioning
@@ -145,6 +145,7 @@ class Generator:
         guidance_scale_2: float | None = None,
         dynamic_guidance: bool | None = None,
         sampler: str | None = None,
+        time_grid: TimeGridAsked | None = None,
         strength: float | None = None,
         seed: inputs.Seed | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,
@@ -179,6 +180,8 @@ class Generator:
                 Open-Sora 2.0 how far it leads to given frames.
             dynamic_guidance: Vary the scale over the steps, between 1 and 1 more than it is.
             sampler: Name of a function of ``vdm.diffusion.samplers``.
+            time_grid: Name of a function of ``vdm.diffusion.time_grids``, ``{"name": ..., ...}``
+                with arguments of it, or noise times from 1 down to 0, one more than steps.
             strength: Start from ``video`` with the noise of the last ``strength * steps`` steps,
                 and take these alone: more than 0, which changes nothing, and at most 1.
             seed: One integer (sample ``k`` uses ``seed + k``) or one per sample; None draws one.
@@ -195,14 +198,13 @@ class Generator:
         Raises:
             ValueError: If an argument is outside what the model can do.
         """
-        if output not in ("video", "latents"):
-            raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
+        check_output(output)
         defaults, geometry = self.parts.defaults, self.geometry
         height = defaults.height if height is None else height
         width = defaults.width if width is None else width
         geometry.check_pixels(height=height, width=width)
-        steps = check_steps(defaults.steps if steps is None else steps)
-        first = 0 if strength is None else first_step(strength, steps)
+        walk = read_walk(time_grid, steps, defaults)
+        first = 0 if strength is None else first_step(strength, walk.steps)
         start = None if strength is None else read_start(video, num_frames, height, width)
         if start is not None and seconds is None:
             num_frames = start.shape[2]
@@ -244,7 +246,7 @@ class Generator:
         frames.draw(seeds, stream)
         shape = self._latent_shape(grid, height, width)
         eps = None if noise is None else inputs.check_noise(noise, shape, batch)
-        times = self._times(steps, shape[1:])[first:]
+        times = walk.times(self, shape[1:])[first:]
         if start is not None:
             x = noisy_start(self, start, stream, eps, float(times[0]))
         else:
@@ -261,7 +263,9 @@ class Generator:
             if negative_prompt is None and not unwanted:
                 negative = unsaid(self, negative)
         # Samplers whose stride depends on the whole grid are told of it.
-        whole = {"num_steps": steps} if "num_steps" in inspect.signature(sample).parameters else {}
+        whole = (
+            {"num_steps": walk.steps} if "num_steps" in inspect.signature(sample).parameters else {}
+        )
         tell: dict[str, Any] = {"noise": stream, **whole}
         with self._working("network"), sampling_bar(batch, len(times) - 1, progress) as callback:
             guided = between.denoise(denoiser_of(self, sample), positive, negative, times)
@@ -275,7 +279,7 @@ class Generator:
             "prompt": inputs.text_of(prompt),
             "negative_prompt": inputs.text_of(negative_prompt),
             "seed": seeds,
-            "steps": steps,
+            **walk.notes(),
             **guide.notes(),
             "sampler": sampler,
             "strength": strength,
@@ -410,21 +414,6 @@ class Generator:
         _, sh, sw = self.geometry.strides
         channels = self.network.in_channels
         return channels, self.geometry.num_latent_frames(grid), height // sh, width // sw
-
-    def _times(self, steps: int, latents: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
-        """The published time grid with this many steps, for latents of some frames and size."""
-        defaults, (t, h, w) = self.parts.defaults, latents
-        make = named(time_grids, defaults.time_grid, "time grid")
-        (_, sh, sw), (_, ph, pw) = self.geometry.strides, self.geometry.patch_size
-        known = {
-            "schedule": self.schedule,
-            "num_latents": prod(latents),
-            "num_tokens": h * w // (ph * pw),
-            "num_frames": t,
-            "clip": (t, h * sh, w * sw),
-        }
-        told = {name: known[name] for name in inspect.signature(make).parameters if name in known}
-        return make(steps, **told, **defaults.time_grid_args)
 
     def _warn_outside(self, grid: TimeGrid, height: int, width: int) -> None:
         """Say once that the model was not trained on what is asked."""

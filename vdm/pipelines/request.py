@@ -144,6 +144,16 @@ def check_scale(scale: float | Sequence[float]) -> Scale:
     return pair[0] if pair[0] == pair[1] else (pair[0], pair[1])
 
 
+def check_output(output: str) -> None:
+    """Refuse what a call cannot return.
+
+    Raises:
+        ValueError: If it is neither ``"video"`` nor ``"latents"``.
+    """
+    if output not in ("video", "latents"):
+        raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
+
+
 def tell_scale(
     network: Any, raw: dict[str, Tensor], scale: Scale, asked: object, negative: object
 ) -> Scale:

@@ -20,7 +20,8 @@ from vdm.pipelines.clip import Clip, clip_from
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.given import given_clip, given_latents
 from vdm.pipelines.progress import sampling_bar
-from vdm.pipelines.request import check_scale, check_steps, named, time_grid_for
+from vdm.pipelines.request import check_scale, named, time_grid_for
+from vdm.pipelines.walk import TimeGridAsked, read_walk
 from vdm.types import Conditioning, Latents, Video
 from vdm.utils.rng import FrameNoise
 from vdm.utils.time_grid import TimeGrid
@@ -137,6 +138,7 @@ def stream(
     steps: int | None = None,
     guidance_scale: float | Sequence[float] | None = None,
     sampler: str | None = None,
+    time_grid: TimeGridAsked | None = None,
     seed: inputs.Seed | None = None,
 ) -> Stream:
     """Generate clips chunk by chunk. What is not given is the model's own default.
@@ -167,6 +169,7 @@ def stream(
         steps: Sampling steps per chunk.
         guidance_scale: 1 is no guidance; one number, as a ramp would end at an unknown frame.
         sampler: Name of a function of ``vdm.diffusion.samplers``.
+        time_grid: As for a call of the generator.
         seed: One integer (sample ``k`` uses ``seed + k``) or one per sample; None draws one.
 
     Returns:
@@ -183,7 +186,7 @@ def stream(
     grid = time_grid_for(defaults, geometry.strides[0], num_frames, seconds, fps)
     geometry.check_frames(grid)
     _check_chunk(chunk, geometry.patch_size[0])
-    steps = check_steps(defaults.steps if steps is None else steps)
+    walk = read_walk(time_grid, steps, defaults)
     scale = check_scale(defaults.guidance_scale if guidance_scale is None else guidance_scale)
     if isinstance(scale, tuple):
         raise ValueError(
@@ -213,7 +216,7 @@ def stream(
         "prompt": inputs.text_of(prompt),
         "negative_prompt": inputs.text_of(negative_prompt),
         "seed": seeds,
-        "steps": steps,
+        **walk.notes(),
         "guidance_scale": scale,
         "sampler": sampler,
         "given": "image" if image is not None else "video" if video is not None else "nothing",
@@ -230,7 +233,7 @@ def stream(
         generator.target,
         generator.parts.preconditioning,
         sample,
-        generator._times(steps, (grid.num_latent_frames, rows, columns)),
+        walk.times(generator, (grid.num_latent_frames, rows, columns)),
         positive,
         negative,
         scale,

@@ -13,6 +13,8 @@ from vdm.pipelines import inputs
 from vdm.pipelines.clip import Clip
 from vdm.pipelines.generate import Generator
 from vdm.pipelines.given import load_movie, read_movie
+from vdm.pipelines.request import check_output
+from vdm.pipelines.walk import TimeGridAsked
 from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise, derive_seed
 from vdm.utils.time_grid import TimeGrid
@@ -48,6 +50,7 @@ class Upscaler(Generator):
         guidance_scale_2: float | None = None,
         dynamic_guidance: bool | None = None,
         sampler: str | None = None,
+        time_grid: TimeGridAsked | None = None,
         strength: float | None = None,
         seed: inputs.Seed | None = None,
         noise: Float[Tensor, "b c t h w"] | None = None,
@@ -76,8 +79,7 @@ class Upscaler(Generator):
             raise ValueError(
                 f"got strength={strength:g}, expected None: enlarging starts from noise"
             )
-        if output not in ("video", "latents"):
-            raise ValueError(f"got output={output!r}, expected 'video' or 'latents'")
+        check_output(output)
         movie, rate = read_movie(video)
         height, width = (
             height or rule.factor * movie.shape[3],
@@ -115,6 +117,7 @@ class Upscaler(Generator):
             "guidance_scale": guidance_scale,
             "dynamic_guidance": dynamic_guidance,
             "sampler": sampler,
+            "time_grid": time_grid,
         }
         pieces: list[Any] = []
         for start in range(0, count, rule.max_frames):
