@@ -340,7 +340,12 @@ class SaveConfig(SaveConfigCallback):
             folder.mkdir(parents=True, exist_ok=True)
             temporary = folder / f".{CONFIG}"
             self.parser.save(
-                self.config, str(temporary), skip_none=False, overwrite=True, multifile=False
+                self.config,
+                str(temporary),
+                skip_none=False,
+                skip_validation=True,  # it was checked when it was read, which takes a while
+                overwrite=True,
+                multifile=False,
             )
             temporary.replace(folder / CONFIG)
             self.already_saved = True
