@@ -8,18 +8,22 @@ import statistics
 from pathlib import Path
 
 import pytest
+from tiny_model import make_parts
 
 from vdm import cli
+from vdm.comparison import run
 from vdm.comparison.experiment import read_experiment
 from vdm.comparison.timing import NUM_ROUNDS, read_timing
+from vdm.pretrained import export
+from vdm.pretrained.parts import Defaults, Envelope
 
 ROOT = Path(__file__).parents[1]
 SMALL = """
 question: Do more steps help?
 hypothesis: Yes (+).
 arms:
-  few: {model: moving-shapes, sample: {steps: 1}}
-  more: {model: moving-shapes, sample: {steps: 2}}
+  few: {model: MODEL, sample: {steps: 1}}
+  more: {model: MODEL, sample: {steps: 2}}
 seeds: [0, 1]
 scoring: {n: 2, num_resamples: 10, protocols: [caption-accuracy]}
 sweep: {guidance_scale: [1.0]}
@@ -31,26 +35,50 @@ def vdm(*words):
     return cli.main(["compare", *map(str, words)])
 
 
-def write_experiment(root):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """An experiment with a tiny model."""
+    defaults = Defaults(5, 8.0, 16, 16, steps=1, guidance_scale=2.0, sampler="euler")
+    parts = make_parts(defaults=defaults, envelope=Envelope((1, 7), (8, 8), (16, 16), (16, 16)))
+    model = export(parts, tmp_path_factory.mktemp("model") / "tiny", layout="vdm")
+    return SMALL.replace("MODEL", str(model))
+
+
+def write_experiment(root, text):
     home = root / "experiments" / "007_steps"
     home.mkdir(parents=True)
-    (home / "experiment.yaml").write_text(SMALL)
+    (home / "experiment.yaml").write_text(text)
     return home
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return write_experiment(tmp_path)
+def folder(small, tmp_path):
+    return write_experiment(tmp_path, small)
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory):
+def first_run(small, tmp_path_factory):
     """An experiment of which seed 0 was run, and what the command said."""
-    home = write_experiment(tmp_path_factory.mktemp("ran"))
+    home = write_experiment(tmp_path_factory.mktemp("ran"), small)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         assert vdm(home, "--run", "--seeds", "0", "--out", home.parents[1] / "runs") == 0
     return home, said.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _measured_once():
+    """A process measures the cost of the first arm; the others are said to cost the same."""
+    measured, measure = [], run.sampling_cost
+
+    def first(model, settings):
+        if not measured:
+            measured.append(measure(model, settings))
+        return measured[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "sampling_cost", first)
+        yield
 
 
 @pytest.fixture
@@ -121,12 +149,12 @@ def test_every_experiment_is_in_the_list():
             assert heading in text, path.parent.name
 
 
-def test_arms_are_timed_side_by_side(ran, capsys):
-    (ran / "experiment.yaml").write_text(SMALL + "timed: {num_frames: [8]}\n")
+def test_arms_are_timed_side_by_side(small, ran, capsys):
+    (ran / "experiment.yaml").write_text(small + "timed: {num_frames: [3]}\n")
     assert vdm(ran, "--time") == 0
     timing = read_timing(read_experiment(ran))
     asked = [(row["arm"], row["argument"], row["value"]) for row in timing.rows]
-    settings = [(None, None), ("guidance_scale", 1.0), ("num_frames", 8)]
+    settings = [(None, None), ("guidance_scale", 1.0), ("num_frames", 3)]
     assert asked == [(arm, *setting) for arm in ("few", "more") for setting in settings]
     assert all(len(row["seconds"]) == NUM_ROUNDS for row in timing.rows)
     text = capsys.readouterr().out

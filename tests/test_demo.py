@@ -1,6 +1,8 @@
 """The demo goes from words to scores with any model, and says in one line what it lacks."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from vdm.pipelines.showcase import CAPTIONS
 from vdm.pretrained import export
 from vdm.pretrained.parts import Defaults, Envelope
 
-SHORT = ["--trainer.max_steps", "4", "--trainer.val_check_interval", "2"]
+SHORT = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--data.batch_size=2"]
+SHORT += [f"--model.network.{size}" for size in ("dim=24", "depth=1", "num_heads=2")]
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +72,14 @@ def test_a_real_clip_goes_through_the_autoencoder(model, shards, tmp_path):
 
 
 @pytest.mark.parametrize("real", [True, False])
-def test_a_small_network_is_trained_on_what_there_is(model, shards, tmp_path, real):
+def test_a_small_network_is_trained_on_what_there_is(model, shards, tmp_path, monkeypatch, real):
+    def run_here(words, check):
+        assert words[:3] == [sys.executable, "-m", "vdm.cli"]
+        return SimpleNamespace(returncode=main(words[3:]))
+
+    monkeypatch.setattr(demo_training.subprocess, "run", run_here)
     counts = "--data.init_args.videos.init_args" if real else "--data.init_args.shapes"
-    overrides = [*SHORT, f"{counts}.num_train", "16", f"{counts}.num_val", "2"]
+    overrides = [*SHORT, f"{counts}.num_train=8", f"{counts}.num_val=2"]
     folder = tmp_path / "training"
     run = first_minute(model, shards if real else None, folder, 300, overrides)
     assert [step for step, _ in run.losses] == [2, 4]
@@ -83,7 +91,7 @@ def test_a_small_network_is_trained_on_what_there_is(model, shards, tmp_path, re
 
 def test_a_training_that_fails_says_so(model, tmp_path):
     with pytest.raises(RuntimeError, match="training ended with status 2"):
-        first_minute(model, None, tmp_path / "training", 300, ["--trainer.max_stepz", "4"])
+        first_minute(model, None, tmp_path / "training", 300, ["--config", "nowhere.yaml"])
 
 
 def test_what_cannot_work_is_refused_before_the_first_stage(model, tmp_path, capsys):

@@ -24,14 +24,14 @@ def filler():
     return Interpolate(model(2))
 
 
-@pytest.fixture(params=[False, True], ids=["interpolate first", "upscale first"])
-def cascade(request, keyframes, filler):
+@pytest.mark.parametrize(
+    ("order", "size"),
+    [(1, {}), (-1, {"num_frames": 7, "height": 32, "width": 48})],
+    ids=["interpolate first", "upscale first, another size"],
+)
+def test_as_much_is_planned_as_is_computed(keyframes, filler, order, size, tmp_path, monkeypatch):
     rest = [filler, Upscale(model(3, given=Showing(Hint())))]
-    return Cascade([keyframes, *(rest[::-1] if request.param else rest)])
-
-
-@pytest.mark.parametrize("size", [{}, {"num_frames": 7, "height": 32, "width": 48}], ids=str)
-def test_as_much_is_planned_as_is_computed(cascade, size, tmp_path, monkeypatch):
+    cascade = Cascade([keyframes, *rest[::order]])
     cascade.save(tmp_path)
     words = cascade.parts.text_encoder([RED]).text.shape[1]
     monkeypatch.setattr("vdm.pipelines.plan.TEXT_LENGTH", words)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from vdm.training.cli import main
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,3 +34,11 @@ def smoke(cache):
         "--data.shapes.num_val=6",
         "--data.batch_size=4",
     ]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, smoke):
+    """Folder of the run that these words describe; to be read alone."""
+    folder = tmp_path_factory.mktemp("finished") / "smoke"
+    assert main(["fit", *smoke, f"--output={folder}"]) == 0
+    return folder

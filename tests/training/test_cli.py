@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import signal
 
 import pytest
@@ -25,11 +26,9 @@ def fit(smoke, folder, *words):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, smoke):
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("runs") / "smoke"
-    assert fit(smoke, folder) == 0
-    return folder
+def run(tmp_path_factory, finished):
+    """A finished run, in a place of its own."""
+    return shutil.copytree(finished, tmp_path_factory.mktemp("runs") / "smoke")
 
 
 def tensors(path):
@@ -175,29 +174,24 @@ def test_an_overlay_states_only_what_differs(smoke, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_recipe_may_have_another_bar_or_none(smoke, tmp_path):
+def test_a_recipe_may_have_another_bar_and_another_logger_or_none(smoke, tmp_path):
     recipe, words = smoke[0].removeprefix("--config="), smoke[1:]
-    theirs = "--trainer.callbacks+=lightning.pytorch.callbacks.TQDMProgressBar"
-    for word, names in {
-        "--trainer.enable_progress_bar=false": [],
-        theirs: ["TQDMProgressBar"],
-        "--trainer.max_steps=6": ["ProgressBar"],
-    }.items():
-        _, _, trainer = build([recipe], [*words, word], tmp_path / "run")
+    none, theirs = "--trainer.enable_progress_bar=false", "lightning.pytorch.callbacks"
+    table = f"{{class_path: CSVLogger, init_args: {{save_dir: {tmp_path / 'mine'}}}}}"
+    for bar, logger, expected in [
+        (none, "false", ([], [])),
+        ("--trainer.max_steps=6", "true", (["ProgressBar"], ["TensorBoardLogger", "CSVLogger"])),
+        (
+            f"--trainer.callbacks+={theirs}.TQDMProgressBar",
+            table,
+            (["TQDMProgressBar"], ["CSVLogger"]),
+        ),
+    ]:
+        asked = [*words, bar, f"--trainer.logger={logger}"]
+        _, _, trainer = build([recipe], asked, tmp_path / "run")
         bars = [c for c in trainer.callbacks if isinstance(c, ProgressBar)]
-        assert [type(bar).__name__ for bar in bars] == names
-
-
-def test_a_recipe_may_have_another_logger_or_none(smoke, tmp_path):
-    recipe, words = smoke[0].removeprefix("--config="), smoke[1:]
-    theirs = f"{{class_path: CSVLogger, init_args: {{save_dir: {tmp_path / 'mine'}}}}}"
-    for value, names in {
-        "false": [],
-        "true": ["TensorBoardLogger", "CSVLogger"],
-        theirs: ["CSVLogger"],
-    }.items():
-        _, _, trainer = build([recipe], [*words, f"--trainer.logger={value}"], tmp_path / "run")
-        assert [type(logger).__name__ for logger in trainer.loggers] == names
+        names = tuple([type(one).__name__ for one in found] for found in (bars, trainer.loggers))
+        assert names == expected
     assert trainer.loggers[0].save_dir == str(tmp_path / "mine")
 
 
@@ -335,15 +329,13 @@ def test_recomputing_activations_changes_nothing(run, smoke, tmp_path):
     assert all(torch.equal(ours[key], value) for key, value in theirs.items())
 
 
-def test_half_precision_trains_full_precision_weights(run, smoke, tmp_path):
-    assert fit(smoke, tmp_path, "--trainer.precision=bf16-mixed") == 0
+def test_half_precision_trains_full_precision_weights_and_is_said_to_be_slow_without_hardware(
+    run, smoke, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vdm.training.cli.has_bfloat16", lambda: False)
+    with pytest.warns(UserWarning, match="processor without bfloat16.*32-true"):
+        assert fit(smoke, tmp_path, "--trainer.precision=bf16-mixed") == 0
     ours, theirs = (tensors(folder / "final.safetensors")[0] for folder in (tmp_path, run))
     assert all(value.dtype == theirs[key].dtype for key, value in ours.items())
     assert any(not torch.equal(value, theirs[key]) for key, value in ours.items())
     assert all(torch.isfinite(value).all() for value in ours.values())
-
-
-def test_half_precision_without_hardware_is_said_to_be_slow(smoke, tmp_path, monkeypatch):
-    monkeypatch.setattr("vdm.training.cli.has_bfloat16", lambda: False)
-    with pytest.warns(UserWarning, match="processor without bfloat16.*32-true"):
-        assert fit(smoke, tmp_path, "--trainer.precision=bf16-mixed") == 0

@@ -8,17 +8,15 @@ import pytest
 from vdm.training.cli import main
 from vdm.training.scores import Scores
 
-CALLBACK = "{class_path: Scores, init_args: {every_n_steps: 3, n: 3, steps: 2, protocols: [%s]}}"
+CALLBACK = "{class_path: Scores, init_args: {every_n_steps: 3, n: 2, steps: 1, protocols: [%s]}}"
 
 
-def test_scores_are_kept_and_logged_and_change_nothing(smoke, tmp_path):
-    plain, scored = tmp_path / "plain", tmp_path / "scored"
+def test_scores_are_kept_and_logged_and_change_nothing(smoke, finished, tmp_path):
     chosen = "--trainer.callbacks+=" + CALLBACK % "motion, fmd/flow"
-    assert main(["fit", *smoke, f"--output={plain}"]) == 0
-    assert main(["fit", *smoke, chosen, f"--output={scored}"]) == 0
+    assert main(["fit", *smoke, chosen, f"--output={tmp_path}"]) == 0
     name = "final.safetensors"
-    assert (scored / name).read_bytes() == (plain / name).read_bytes()
-    folders = sorted((scored / "scores").iterdir())
+    assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+    folders = sorted((tmp_path / "scores").iterdir())
     assert [path.name for path in folders] == ["step-00000003", "step-00000006"]
     values = []
     for folder in folders:
@@ -28,7 +26,7 @@ def test_scores_are_kept_and_logged_and_change_nothing(smoke, tmp_path):
     first, second = ((path / "records.jsonl").read_text().splitlines() for path in folders)
     real = [[row for row in rows[1:] if '"real"' in row] for rows in (first, second)]
     assert real[0] == real[1]
-    (path,) = (scored / "logs" / "csv").glob("version_*/metrics.csv")
+    (path,) = (tmp_path / "logs" / "csv").glob("version_*/metrics.csv")
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("scores/val/1-object/motion/amount")]
     assert [int(row["step"]) for row in rows] == [3, 6]
