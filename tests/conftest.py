@@ -8,7 +8,7 @@ the checks (``torch.compile(fullgraph=True)``) goes into a subprocess.
 import os
 
 import pytest
-from jaxtyping import install_import_hook
+import typecheck
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -16,7 +16,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     # Tests in several processes share the cores; set before torch counts them.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
-install_import_hook("vdm", "typecheck.check")
+typecheck.install("vdm")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,105 @@
+"""What the tests check of annotations, on functions as the import hook hands them over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
+from typecheck import check, jaxtyped
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+checked = jaxtyped(typechecker=check)
+Pair = tuple[Float[Tensor, "b c"], Float[Tensor, "b d"]]
+
+
+@checked
+def plain(count: float, names: Mapping[str, int] | None = None) -> str:
+    return "word" if count else 5
+
+
+@checked
+def shaped(both: Pair, more: Float[Tensor, " *b"] | None = None) -> Float[Tensor, "c d"]:
+    one, other = both
+    return (one.T @ other)[:2] if more is None else more
+
+
+@checked
+def told(x: Float[Tensor, "b c"], size: int) -> Float[Tensor, "b {size}"]:
+    return x
+
+
+@checked
+def one_by_one(x: Float[Tensor, "b c"]) -> Iterator[Float[Tensor, " c"]]:
+    yield from x
+
+
+@checked
+def known_to_static_checkers(x: Unknown) -> Later:
+    return x
+
+
+@checked
+@dataclass(frozen=True)
+class Later:
+    scale: float
+    table: Float[Tensor, "a a"]
+
+
+def two(b=3, c=2, d=5):
+    return torch.ones(b, c), torch.ones(3, d)
+
+
+def test_types_are_checked_on_the_way_in_and_out():
+    assert plain(1) == "word"
+    for call in (lambda: plain("1"), lambda: plain(1, {2: 3}), lambda: plain(0)):
+        with pytest.raises(TypeCheckError):
+            call()
+
+
+def test_an_axis_name_stands_for_one_size_within_a_call():
+    assert shaped(two()).shape == (2, 5)
+    assert shaped(two(d=4)).shape == (2, 4)
+    with pytest.raises(TypeCheckError):
+        shaped(two(b=4))
+    with pytest.raises(TypeCheckError):
+        shaped(two(c=4))  # of which it returns two rows
+    with pytest.raises(TypeCheckError):
+        shaped(two(), torch.ones(2, 5).long())
+
+
+def test_a_size_may_be_an_argument():
+    assert told(torch.ones(3, 2), 2).shape == (3, 2)
+    with pytest.raises(TypeCheckError):
+        told(torch.ones(3, 2), 4)
+
+
+def test_what_comes_one_by_one_is_handed_on():
+    assert [x.shape for x in one_by_one(torch.ones(3, 2))] == [(2,)] * 3
+    with pytest.raises(TypeCheckError):
+        list(one_by_one(torch.ones(3)))
+
+
+def test_names_that_are_unknown_at_run_time_are_let_through():
+    assert known_to_static_checkers(5) == 5
+
+
+def test_dataclasses_are_checked_when_they_are_made():
+    assert Later(1, torch.ones(2, 2)).scale == 1
+    with pytest.raises(TypeCheckError):
+        Later("1", torch.ones(2, 2))
+    with pytest.raises(TypeCheckError):
+        Later(1.0, torch.ones(2, 3))
+
+
+def test_the_package_is_checked():
+    from vdm.utils.tensors import fold_frames
+
+    with pytest.raises(TypeCheckError):
+        fold_frames(torch.ones(2, 3, 4, 5))
