@@ -134,6 +134,8 @@ def make_modulation(
 
 def init_weights(network: nn.Module) -> None:
     """Xavier everywhere; small embeddings; closed branches and a zero prediction."""
+    if next(network.parameters()).is_meta:  # nothing to draw
+        return
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)

@@ -325,6 +325,8 @@ class UNet3D(nn.Module):
 
     def _init_weights(self) -> None:
         """Unit gain everywhere; small embeddings; closed branches and a zero prediction."""
+        if self.embed.weight.is_meta:  # nothing to draw; half the time of building it otherwise
+            return
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
