@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from diffusers import MotionAdapter
+from diffusers import MotionAdapter, UNet2DConditionModel
 from safetensors.torch import save_file
 
 import vdm
+from tests.pretrained.test_diffusers_unet import COMMON, TINY
 from tests.pretrained.tiny_models import MOTION, image, small
 from vdm.pretrained.diffusers_folder import load_unet
 from vdm.pretrained.original_motion import read_motion
@@ -49,9 +50,9 @@ def make_adapter(length, has_middle):
 
 def make_image(folder):
     """With as many groups as motion modules have."""
-    model = image()
-    model.unet.register_to_config(norm_num_groups=32)
-    model.unet.save_pretrained(folder)
+    unet = small(UNet2DConditionModel, **COMMON, **TINY[UNet2DConditionModel])
+    unet.register_to_config(norm_num_groups=32)
+    unet.save_pretrained(folder)
 
 
 @pytest.mark.parametrize(("length", "has_middle"), [(24, False), (32, True), (32, False)])
