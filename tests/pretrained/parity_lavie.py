@@ -19,7 +19,7 @@ SYSTEMS = {
 }
 REFERENCE = "LaVie's code, rewritten on diffusers"
 B, T, STEPS = 2, 5, 3
-SIZES = ((8, 12), (7, 10))
+SIZE = (7, 10)
 PROMPTS, NEGATIVES, SEEDS = ["a cat", "dogs run"], ["rain", "rain"], [11, 5]
 
 
@@ -39,7 +39,7 @@ def pairs(system):
         warnings.simplefilter("ignore")  # it was not trained on such small clips
         frames = FRAMES[system](ours, release)
     return {
-        "network": [_network(system, ours, release, size) for size in SIZES],
+        "network": [_network(system, ours, release, SIZE)],
         "autoencoder": image_vae_pairs(ours, theirs),
         "frames": [frames],
     }

@@ -11,7 +11,7 @@ from tests.pretrained.parity_common import B, image_vae_pairs, quietly
 from vdm.types import Conditioning
 
 REFERENCE = "Open-Sora's code, rewritten beside diffusers"
-PROMPTS, SEEDS, STEPS = ["a cat Runs", "the dogs"], [11, 5], 5
+PROMPTS, SEEDS, STEPS = ["a cat Runs", "the dogs"], [11, 5], 3
 ONE, TWO = "Open-Sora 1.0", "Open-Sora 1.2"
 SYSTEMS = (ONE, TWO)
 

@@ -32,7 +32,7 @@ def pairs(system):
     theirs = SYSTEMS[system]()
     ours = load_saved(theirs)
     return {
-        "network": [_network(ours, theirs, size) for size in ((4, 6), (6, 10))],
+        "network": [_network(ours, theirs, (6, 10))],
         "autoencoder": [_encoder(ours, theirs), _decoder(ours, theirs)],
         "frames": [_frames(system, ours, theirs)],
     }
