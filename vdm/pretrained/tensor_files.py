@@ -64,7 +64,7 @@ class TensorFiles(LateTensors):
         self._opened.clear()
 
 
-def name_of(tensors: Mapping[str, Tensor], key: str) -> str:
+def name_of(tensors: Mapping[str, Any], key: str) -> str:
     """What a file calls a tensor, as far as it is known."""
     return tensors.name_of(key) if isinstance(tensors, LateTensors) else key
 
