@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
@@ -360,25 +357,6 @@ def test_a_network_is_configured_from_yaml(x, c_noise):
     assert net(x, c_noise, Conditioning()).shape == x.shape
     with pytest.raises(ArgumentError, match="'windov' is not accepted"):
         parser.parse_string(text.replace("window", "windov"))
-
-
-@pytest.mark.slow
-def test_compiles_without_a_graph_break():
-    code = """
-import torch
-from vdm.layers.factorization import Spatial, Temporal
-from vdm.models.dit import VideoDiT
-from vdm.types import Conditioning
-
-net = VideoDiT(3, 36, 2, 3, text_dim=10, factorization=[Spatial(), Temporal(True, 2)])
-for parameter in net.parameters():
-    parameter.data += 0.1 * torch.randn_like(parameter)
-cond = Conditioning(text=torch.randn(2, 7, 10), text_mask=torch.ones(2, 7))
-arguments = torch.randn(2, 3, 5, 4, 6), 1000 * torch.rand(2), cond
-compiled = torch.compile(net, fullgraph=True, backend="eager")
-assert torch.allclose(compiled(*arguments), net(*arguments), atol=1e-5)
-"""
-    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)
 
 
 PUBLISHED = BlockOptions(

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
@@ -430,23 +427,3 @@ def test_which_couplings_may_go_on_for_ever():
     ]
     assert not network(temporal=CAUSAL["window"], block={"spatial": FirstAndPrevious()}).is_endless
     assert not network(temporal=COUPLINGS["window"]).is_endless
-
-
-@pytest.mark.slow
-def test_a_layer_compiles_without_a_graph_break():
-    code = """
-import torch
-from vdm.models.unet3d import UNet3D
-from vdm.models.unet3d_blocks import Heads, Signals, UNetOptions
-from vdm.models.unet3d_temporal import TemporalConvStack, TemporalTransformer
-
-block = UNetOptions(heads=Heads(dim=4), num_groups=2)
-temporal = [TemporalConvStack(is_causal=True), TemporalTransformer(positions="rotary")]
-layer = UNet3D(3, (8,), 1, (0, 1), temporal, text_dim=10, block=block).eval().middle[0]
-for parameter in layer.parameters():
-    parameter.data += 0.1 * torch.randn_like(parameter)
-arguments = torch.randn(2, 8, 5, 4, 6), Signals(torch.randn(2, 1, 32), torch.randn(2, 7, 10))
-compiled = torch.compile(layer, fullgraph=True, backend="eager")
-assert torch.allclose(compiled(*arguments), layer(*arguments), atol=1e-5)
-"""
-    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)
