@@ -5,6 +5,7 @@ import torch
 from decode_memory import memory_beside_frames
 
 from vdm.autoencoder.ltx_vae import LTXVAE, LTXDecoderSize, LTXEncoderSize
+from vdm.layers import pieces
 from vdm.layers.conv import StreamState
 from vdm.utils.config import build, describe
 
@@ -25,6 +26,11 @@ def tiny(sizes):
         if parameter.ndim:
             torch.nn.init.normal_(parameter, std=0.3)
     return vae
+
+
+@pytest.fixture(autouse=True)
+def frame_by_frame(monkeypatch):
+    monkeypatch.setattr(pieces, "MOST_LATENTS_AT_ONCE", 0)
 
 
 @pytest.fixture(params=[OLD, NEW], ids=["old", "new"])
@@ -52,7 +58,17 @@ def test_with_gradients_it_does_the_same_in_other_memory(vae):
 
 
 def test_memory_of_decoding_grows_by_the_frames_alone(vae):
-    assert memory_beside_frames(vae, 21) <= 1.05 * memory_beside_frames(vae, 11)
+    assert memory_beside_frames(vae, 21) <= 1.05 * memory_beside_frames(vae, 14)
+
+
+@torch.no_grad()
+def test_a_short_clip_is_decoded_at_once_to_the_same_frames(vae, monkeypatch):
+    raw = torch.randn(2, 3, 3, 2, 1)
+    frames = vae.decode(raw)
+    monkeypatch.setattr(pieces, "MOST_LATENTS_AT_ONCE", raw[:, 0].numel())
+    assert len(list(vae.decode_stream(raw))) == 1
+    torch.testing.assert_close(vae.decode(raw), frames, rtol=1e-4, atol=1e-4)
+    assert len(list(vae.decode_stream(raw.repeat(1, 1, 2, 1, 1)))) > 1
 
 
 @torch.no_grad()

@@ -402,15 +402,17 @@ class EnlargeByUnfold(nn.Module):
 
     def stream(self, frames: Iterable[Frame], piece: Piece) -> Iterator[Frame]:
         """Transform a clip frame by frame."""
-        halves = [1]
+        halves = [1]  # of the block of the first frame, the last is kept
         pairs = self.conv.over(
             frames, lambda window: (self.conv.join(window), window[len(window) // 2])
         )
         for made, middle in pairs:
-            for half in halves:
-                yield self._half(made, middle, half)
+            # Both at once, so that what they are made of is let go of before either is used.
+            ready = deque(self._half(made, middle, half) for half in halves)
             halves = [0, 1]
             del made, middle
+            while ready:
+                yield ready.popleft()
 
     def _half(self, made: Frame, middle: Frame, half: int) -> Frame:
         """One of the two frames that are unfolded from one."""

@@ -31,6 +31,7 @@ from vdm.autoencoder.ltx_blocks import (
 from vdm.autoencoder.wan_vae import FOLD, UNFOLD
 from vdm.layers.conv import CausalConv3d, Frame, StreamState, Volume
 from vdm.layers.embeddings import NoiseLevelEmbedding
+from vdm.layers.pieces import is_short
 from vdm.layers.positions import Axes
 from vdm.types import Latents, Video
 from vdm.utils.config import configurable
@@ -331,7 +332,7 @@ class LTXVAE(ChunkedVAE):
         return self._unfold(self.decoder(raw))
 
     def _pieces(self, latents: Latents, state: StreamState) -> Iterator[Video]:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_short(latents):
             yield from super()._pieces(latents, state)
             return
         self.decode_sizes(latents.shape[2], not state.has_started(self))

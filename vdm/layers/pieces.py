@@ -30,6 +30,11 @@ PIECE_OF_VOLUME = 2**20
 """Numbers of a piece of a volume on a CPU."""
 MIN_PIXELS = 2**14
 """Pixels of a piece at least: convolutions of few take a fifth longer."""
+MIN_PIXELS_OF_ROWS = 2**12
+"""Pixels of the rows of a frame that convolutions read once for all frames that they go into."""
+MOST_LATENTS_AT_ONCE = 2**8
+"""Places of clips up to which frames are not decoded one by one: for each, weights are read again.
+"""
 MOST_IN_PLANS = 2
 PIECE_ON_DEVICE = 2**27
 """On other devices a piece must be large enough to fill them."""
@@ -110,6 +115,18 @@ def add_gated(
 
 def _length_of_volume(x: Tensor, axis: int) -> int:
     return _length(x, axis, max(PIECE_OF_VOLUME, MIN_PIXELS * x.shape[1]))
+
+
+def is_short(latents: Float[Tensor, "b c t h w"]) -> bool:
+    """Whether latents are so few that their frames are decoded at once."""
+    return latents[:, 0].numel() <= MOST_LATENTS_AT_ONCE
+
+
+def num_rows(frame: Float[Tensor, "b c h w"]) -> int:
+    """How many rows of a frame are convolved at a time: with gradients, all."""
+    if not may_overwrite():
+        return frame.shape[HEIGHT - 1]
+    return _length(frame, HEIGHT - 1, MIN_PIXELS_OF_ROWS * frame.shape[1])
 
 
 def is_one_piece(x: Float[Tensor, "b c t h w"], axis: int) -> bool:
