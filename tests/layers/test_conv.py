@@ -2,8 +2,15 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
-from vdm.layers.conv import CausalConv3d, StreamState, depth_to_space, space_to_depth
+from vdm.layers.conv import (
+    CausalConv3d,
+    CausalConv3dFromZero,
+    StreamState,
+    depth_to_space,
+    space_to_depth,
+)
 from vdm.layers.resample import Downsample, Upsample
 
 
@@ -63,6 +70,50 @@ def test_a_copied_state_is_a_point_to_go_back_to():
     first = layer(x[:, :, 3:], state)
     layer(torch.randn(2, 3, 2, 4, 6), state)
     assert torch.equal(layer(x[:, :, 3:], fork), first)
+
+
+def next_by_sums(layer, frame, state, size):
+    """The result at the next frame, some rows at a time."""
+    height, reach = frame.shape[2], layer.padding[1]
+    sums = layer.sums(frame, height, state)
+    padded = functional.pad(frame, (0, 0, reach, reach))
+    starts = range(0, height, size)
+    windows = [padded[:, :, start : start + size + 2 * reach] for start in starts]
+    rows = [layer.rows(window, sums, start) for window, start in zip(windows, starts, strict=True)]
+    return torch.cat(rows, dim=2)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (4, 1, 3), (2, 5, 1)])
+@pytest.mark.parametrize("size", [1, 2, 7])
+@torch.no_grad()
+def test_sums_of_past_frames_replace_the_frames(kernel, size):
+    layer, state = CausalConv3dFromZero(3, 5, kernel), StreamState()
+    x = torch.randn(2, 3, 6, 7, 4)
+    frames = [next_by_sums(layer, frame, state, size) for frame in x.unbind(2)]
+    torch.testing.assert_close(torch.stack(frames, dim=2), layer(x), atol=1e-6, rtol=0)
+    assert state.num_bytes == (kernel[0] - 1) * 2 * 5 * 7 * 4 * 4
+
+
+@torch.no_grad()
+def test_a_copied_state_has_sums_of_its_own():
+    layer, state, x = CausalConv3dFromZero(3, 5, (3, 1, 1)), StreamState(), torch.randn(2, 3, 4, 6)
+    next_by_sums(layer, x, state, 4)
+    fork = state.copy()
+    once = next_by_sums(layer, x, state, 4)
+    next_by_sums(layer, -x, state, 4)
+    assert torch.equal(next_by_sums(layer, x, fork, 4), once)
+
+
+def test_a_clip_goes_on_as_it_was_begun():
+    layer, x = CausalConv3dFromZero(3, 5, (3, 1, 1)), torch.randn(2, 3, 1, 4, 6)
+    with_frames, with_sums = StreamState(), StreamState()
+    layer(x, with_frames)
+    with torch.no_grad():
+        next_by_sums(layer, x[:, :, 0], with_sums, 4)
+    with pytest.raises(ValueError, match="that was begun with gradients, expected to go on with"):
+        layer.sums(x[:, :, 0], 4, with_frames)
+    with pytest.raises(ValueError, match="that was begun without gradients, expected to go on"):
+        layer(x, with_sums)
 
 
 def test_memory_of_a_stream_is_constant():

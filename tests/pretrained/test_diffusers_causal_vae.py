@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVid
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
 from tests.models.unet3d_oracles import reference, relative_error
+from vdm.layers import pieces
 from vdm.pipelines.plan import MemoryMeter
 from vdm.pretrained import export, load_autoencoder
 from vdm.pretrained.diffusers_causal_vae import causal_vae_entries, causal_vae_from_config
@@ -204,7 +205,8 @@ def test_encoders_agree(name, num_frames, tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "num_frames"), counts(LATENT_FRAMES))
 @torch.no_grad()
-def test_decoders_agree(name, num_frames, tmp_path_factory):
+def test_decoders_agree(name, num_frames, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(pieces, "MOST_LATENTS_AT_ONCE", 0)  # as clips of usual size are decoded
     ours, theirs = pair(name, tmp_path_factory.getbasetemp() / name)
     raw = torch.randn(B, ours.latent_channels, num_frames, 2, 3)
     decoded = ours.decode(ours.scale.normalize(raw))
@@ -249,16 +251,17 @@ def test_full_sizes_have_the_same_keys_and_shapes(name):
 MEMORY = {
     "CogVideoX": 0.3,
     "HunyuanVideo": 0.5,
-    "Wan 2.1": 0.65,
+    "Wan 2.1": 0.5,
     "Wan 2.2": 0.5,
     "LTX 0.9.0": 0.5,
 }
-"""Share of the reference's. What Wan's convolutions remember is half of that, here as there."""
+"""Share of the reference's. What Wan's convolutions remember is nearly half of it on both sides."""
 
 
 @pytest.mark.parametrize("name", MEMORY)
 @torch.no_grad()
-def test_decoding_takes_less_memory_than_the_reference(name):
+def test_decoding_takes_less_memory_than_the_reference(name, monkeypatch):
+    monkeypatch.setattr(pieces, "MOST_IN_PLANS", 8)  # on a CPU there are more
     ours, theirs = full_pair(name)
     latents = torch.empty(1, ours.latent_channels, 3, 30, 44, device="meta")
     peaks = []

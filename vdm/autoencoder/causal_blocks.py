@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from vdm.layers.conv import CausalConv3d, Frame, StreamState, Volume, empty_frames
 
+Step = Callable[..., Tensor]
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -140,20 +142,42 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.resize = resize
 
-    def steps(self) -> list[nn.Module]:
-        """Modules to be called one after the other, so that nobody keeps what went in before."""
-        return [*self.blocks] if self.resize is None else [*self.blocks, self.resize]
+    def steps(self) -> list[Step]:
+        """What is called one after the other, so that nobody keeps what went in before."""
+        if self.resize is None:
+            return [*self.blocks]
+        steps = getattr(self.resize, "steps", None)
+        return [*self.blocks, *([self.resize] if steps is None else steps())]
 
     def forward(self, x: Volume, piece: Piece) -> Volume:
         """Transform a piece."""
         return run(Level.steps(self), x, piece)
 
 
-def run(steps: Sequence[Callable[..., Tensor]], x: Tensor, piece: Piece) -> Tensor:
+def run(steps: Sequence[Step], x: Tensor, piece: Piece) -> Tensor:
     """Call modules one after the other."""
     for step in steps:
         x = step(x, piece)
     return x
+
+
+def run_frames(steps: Sequence[Step], x: Tensor, piece: Piece) -> Iterator[Tensor]:
+    """The same for frames that nothing but causal layers couples.
+
+    Each goes all the way before the next, so that only one is in memory where they are largest.
+    """
+    waiting = [(x, 0)]
+    del x
+    while waiting:
+        x, done = waiting.pop()
+        if x.shape[2] > 1:  # copied, so that each is let go of by itself
+            waiting += [(frame.clone(), done) for frame in reversed(x.split(1, dim=2))]
+        elif done == len(steps):
+            yield x
+        else:
+            x = steps[done](x, piece)
+            waiting.append((x, done + 1))
+        del x
 
 
 class CausalDesign(ABC):
@@ -172,6 +196,10 @@ class CausalDesign(ABC):
     """Channels of what is encoded: those of pixels, or latents of another VAE."""
     shrinks_space = True
     """Whether every level but the last halves height and width."""
+    normed_conv = NormedConv
+    """How norm, SiLU and a convolution of a cube are computed."""
+    res_block = ResBlock
+    """How two of them with a shortcut are."""
 
     @abstractmethod
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> CausalConv3d:
@@ -246,11 +274,13 @@ class CausalDesign(ABC):
 
     def block(self, in_channels: int, channels: int, latent_channels: int | None) -> ResBlock:
         """A residual block."""
-        return ResBlock(
-            NormedConv(self.norm(in_channels, latent_channels), self.conv(in_channels, channels)),
-            NormedConv(self.norm(channels, latent_channels), self.conv(channels, channels)),
-            None if in_channels == channels else self.conv(in_channels, channels, 1),
+        ins = (in_channels, channels)
+        first, second = (
+            self.normed_conv(self.norm(width, latent_channels), self.conv(width, channels))
+            for width in ins
         )
+        shortcut = None if in_channels == channels else self.conv(in_channels, channels, 1)
+        return self.res_block(first, second, shortcut)
 
 
 class Encoder(nn.Module):
@@ -284,7 +314,7 @@ class Encoder(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.middle = nn.ModuleList(design.middle(width, None))
         last = design.encoder_out(width, 2 * latent_channels)
-        self.out = NormedConv(design.norm(width, None), last)
+        self.out = design.normed_conv(design.norm(width, None), last)
 
     def forward(self, video: Volume, state: StreamState) -> Volume:
         """Mean and log-variance of a piece, one behind the other."""
@@ -326,26 +356,15 @@ class Decoder(nn.Module):
             width = next_width if in_time is None else design.enlarged(next_width)
         self.levels = nn.ModuleList(levels)
         pixels = design.channels * design.patch_size**2
-        self.out = NormedConv(design.norm(width, latent_channels), design.conv(width, pixels))
+        last = design.conv(width, pixels)
+        self.out = design.normed_conv(design.norm(width, latent_channels), last)
 
     def forward(self, raw: Volume, state: StreamState) -> Volume:
         """Frames of a piece of latents."""
         raw = raw.contiguous(memory_format=torch.channels_last_3d)
         piece = Piece(state, raw)
-        if self.is_causal:
-            x = run([*self.middle], self.embed(raw, state), piece)
-            return torch.cat(list(self._frames(x, 0, piece)), dim=2)
         levels = [step for level in self.levels for step in level.steps()]  # type: ignore[operator]
-        return run([*self.middle, *levels, self.out], self.embed(raw, state), piece)
-
-    def _frames(self, x: Tensor, level: int, piece: Piece) -> Iterator[Tensor]:
-        """Frames of what goes into a level, where nothing but causal layers couples them.
-
-        Each goes all the way up before the next.
-        """
-        if level == len(self.levels):
-            yield self.out(x, piece)
-            return
-        steps = self.levels[level].steps()  # type: ignore[operator]
-        for frame in run(steps, x, piece).split(1, dim=2):
-            yield from self._frames(frame, level + 1, piece)
+        steps = [*self.middle, *levels, self.out]
+        if self.is_causal:
+            return torch.cat(list(run_frames(steps, self.embed(raw, state), piece)), dim=2)
+        return run(steps, self.embed(raw, state), piece)

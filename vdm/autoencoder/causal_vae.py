@@ -134,6 +134,7 @@ class ChunkedVAE(nn.Module, ABC):
                 video = piece.new_empty(size)
             video[:, :, start : start + piece.shape[2]] = piece
             start += piece.shape[2]
+            del piece  # the next is not made beside it
         assert video is not None
         if num_frames is None:
             return video

@@ -16,7 +16,7 @@ from vdm.autoencoder.latents import check_video
 from vdm.layers.attention import Attention
 from vdm.layers.frames import FrameConv, FrameUpsample
 from vdm.layers.norms import make_group_norm
-from vdm.layers.pieces import FRAMES, map_pieces, plus, silu
+from vdm.layers.pieces import FRAMES, map_pieces, num_rows, plus, silu
 from vdm.layers.temporal import Learned, TemporalConv, normed_conv
 from vdm.types import Latents, Video
 from vdm.utils.config import configurable
@@ -163,7 +163,7 @@ class Enlarge(FrameUpsample):
 
     A pixel of the output meets 2 x 2 different ones, so each of the four that stand for one pixel
     is convolved with a kernel of that size, of sums of weights: 4 products instead of 9, and the
-    repeated pixels are nowhere in memory.
+    repeated pixels are nowhere in memory, nor are results twice but for a few rows.
     """
 
     def forward(self, x: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:  # type: ignore[override]
@@ -179,11 +179,16 @@ class Enlarge(FrameUpsample):
             device=x.device,
             memory_format=torch.channels_last,
         )
-        for row in range(2):
-            for column in range(2):
-                part = F.conv2d(frames, kernels[row, column], bias, padding=1)
-                part = part[:, :, row : row + h, column : column + w]
-                out[:, :, row::2, column::2] = part
+        lines, step = out.unflatten(2, (h, 2)), num_rows(frames)
+        for start in range(0, h, step):
+            above = min(start, 1)
+            rows = frames[:, :, start - above : start + step + 1]
+            size = min(step, h - start)
+            for row in range(2):
+                for column in range(2):
+                    part = F.conv2d(rows, kernels[row, column], bias, padding=1)
+                    part = part[:, :, above + row :, column : column + w]
+                    lines[:, :, start : start + size, row, column::2] = part[:, :, :size]
         return rearrange(out, "(b t) c h w -> b c t h w", b=len(x))
 
 

@@ -14,8 +14,18 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vdm.autoencoder.causal_blocks import CausalDesign, FrameRule, Level, Piece, PieceNorm, ResBlock
+from vdm.autoencoder.causal_blocks import (
+    CausalDesign,
+    FrameRule,
+    Level,
+    Piece,
+    PieceNorm,
+    ResBlock,
+    Step,
+    run,
+)
 from vdm.autoencoder.image_vae import Enlarge, Shrink
+from vdm.autoencoder.row_blocks import RowBlock, RowConv
 from vdm.layers.attention import Attention
 from vdm.layers.conv import CausalConv3d, CausalConv3dFromZero, Volume
 
@@ -48,7 +58,8 @@ class PieceChannelNorm(PieceNorm):
         def normalise(number: int, out: Tensor | None = None) -> Tensor:
             frame = x[:, :, number]
             wide = frame if frame.dtype == torch.float64 else frame.float()
-            length = wide.square().sum(1, keepdim=True).sqrt().clamp_min(EPS).to(x.dtype)
+            length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+            length = length.clamp_min(EPS).to(x.dtype)
             if out is None:
                 return frame / length * weight
             return torch.div(frame, length, out=out).mul_(weight)
@@ -125,20 +136,26 @@ class TimeThenEnlarge(nn.Module):
             self.in_time = CausalConv3dFromZero(channels, 2 * channels, (3, 1, 1))
         self.resize = Enlarge(channels, out_channels)
 
+    def steps(self) -> list[Step]:
+        """Twice as many frames, and twice as large ones."""
+        return [self._enlarge] if self.in_time is None else [self._double, self._enlarge]
+
     def forward(self, x: Volume, piece: Piece) -> Volume:
         """Transform a piece."""
-        if self.in_time is not None:
-            alone = 0 if piece.state.has_started(self) else 1
-            piece.state.remember(self, None)
-            frames = list(x[:, :, :alone].unbind(2))
-            if x.shape[2] > alone:
-                both = self.in_time(x[:, :, alone:], piece.state).chunk(2, dim=1)
-                frames += [
-                    frame
-                    for pair in zip(*(z.unbind(2) for z in both), strict=True)
-                    for frame in pair
-                ]
-            x = torch.stack(frames, dim=2)
+        return run(self.steps(), x, piece)
+
+    def _double(self, x: Volume, piece: Piece) -> Volume:
+        assert self.in_time is not None
+        alone = 0 if piece.state.has_started(self) else 1
+        piece.state.remember(self, None)
+        frames = list(x[:, :, :alone].unbind(2))
+        if x.shape[2] > alone:
+            both = self.in_time(x[:, :, alone:], piece.state).chunk(2, dim=1)
+            pairs = zip(*(half.unbind(2) for half in both), strict=True)
+            frames += [frame for pair in pairs for frame in pair]
+        return torch.stack(frames, dim=2)
+
+    def _enlarge(self, x: Volume, piece: Piece) -> Volume:
         return self.resize(x)
 
 
@@ -203,13 +220,13 @@ class DownWithMean(Level):
         super().__init__(blocks, resize)
         self.shortcut = shortcut
 
-    def steps(self) -> list[nn.Module]:
+    def steps(self) -> list[Step]:
         """The level as a whole: what goes in is wanted at its end."""
         return [self]
 
     def forward(self, x: Volume, piece: Piece) -> Volume:
         """Transform a piece."""
-        return super().forward(x, piece) + self.shortcut(x)
+        return super().forward(x.clone(), piece) + self.shortcut(x)
 
 
 class UpWithRepeat(Level):
@@ -225,7 +242,7 @@ class UpWithRepeat(Level):
         super().__init__(blocks, resize)
         self.shortcut = shortcut
 
-    def steps(self) -> list[nn.Module]:
+    def steps(self) -> list[Step]:
         """The level as a whole: what goes in is wanted at its end."""
         return [self]
 
@@ -233,7 +250,7 @@ class UpWithRepeat(Level):
         """Transform a piece."""
         is_start = not piece.state.has_started(self)
         piece.state.remember(self, None)
-        return super().forward(x, piece).add_(self.shortcut(x, is_start))
+        return super().forward(x.clone(), piece).add_(self.shortcut(x, is_start))
 
 
 @dataclass(frozen=True)
@@ -247,6 +264,8 @@ class WanDesign(CausalDesign):
 
     is_causal = True
     maps_latents = True
+    normed_conv = RowConv
+    res_block = RowBlock
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> CausalConv3d:
         """Before the first frame there is nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,15 @@ Volume = Float[Tensor, "b _ _ _ _"]
 Memory = Tensor | tuple[Tensor, ...] | None
 
 
+class Sums(tuple[Tensor, ...]):
+    """What past frames add to the results at the next ones, remembered instead of past frames."""
+
+
 class StreamState:
     """What causal layers remember between the chunks of a clip: the last frames each has seen.
 
     Nothing is hidden in the modules: a fresh state starts a new clip, and a copy of a state is a
-    point to go back to. Layers replace entries and never write into the tensors, so a shallow copy
-    is enough.
+    point to go back to.
 
     Args:
         memory: What layers remember.
@@ -33,24 +36,52 @@ class StreamState:
         self._memory, self.is_whole = dict(memory or {}), is_whole
 
     def copy(self) -> StreamState:
-        """An independent continuation of the same past."""
-        return StreamState(self._memory, self.is_whole)
+        """An independent continuation of the same past: layers may write into what they keep."""
+        copies = {layer: _copy(kept) for layer, kept in self._memory.items()}
+        return StreamState(copies, self.is_whole)
 
     def has_started(self, layer: nn.Module) -> bool:
         """Whether the layer has already seen a chunk."""
         return layer in self._memory
 
     def recall(self, layer: nn.Module) -> Tensor | None:
-        """The layer's memory of the past as one tensor; None if there is none."""
-        found = self._memory.get(layer)
+        """The layer's memory of past frames as one tensor; None if there is none.
+
+        Raises:
+            ValueError: If it remembers sums.
+        """
+        found = self._frames(layer)
         if isinstance(found, tuple):
             return torch.stack(found, dim=2) if found else None
         return found
 
     def recall_frames(self, layer: nn.Module) -> tuple[Frame, ...]:
-        """The layer's memory of the past, frame by frame."""
-        found = self._memory.get(layer)
+        """The layer's memory of past frames, one by one.
+
+        Raises:
+            ValueError: If it remembers sums.
+        """
+        found = self._frames(layer)
         return tuple(found.unbind(2)) if isinstance(found, Tensor) else found or ()
+
+    def recall_sums(self, layer: nn.Module) -> Sums | None:
+        """The layer's memory of what past frames add to the next ones; None if there is none.
+
+        Raises:
+            ValueError: If it remembers frames.
+        """
+        found = self._memory.get(layer)
+        if found is None or isinstance(found, Sums):
+            return found
+        raise ValueError("got a clip that was begun with gradients, expected to go on with them")
+
+    def _frames(self, layer: nn.Module) -> Memory:
+        found = self._memory.get(layer)
+        if isinstance(found, Sums):
+            raise ValueError(
+                "got a clip that was begun without gradients, expected to go on without them"
+            )
+        return found
 
     def remember(self, layer: nn.Module, value: Memory) -> None:
         """Replace the layer's memory."""
@@ -205,11 +236,54 @@ class CausalConv3d(nn.Conv3d):
 
 
 class CausalConv3dFromZero(CausalConv3d):
-    """Before the first frame there are zeros."""
+    """Before the first frame there are zeros.
+
+    What past frames add to the results at the next ones, which starts as the offset, can therefore
+    be remembered instead of the frames: it is written over when the next frame has come, a few rows
+    at a time.
+    """
 
     def before(self, x: Volume) -> Volume:
         """What is before the first frame of a clip."""
         return torch.zeros_like(x[:, :, :1]).expand(-1, -1, self.kernel_size[0] - 1, -1, -1)
+
+    def sums(self, like: Frame, height: int, state: StreamState) -> Sums:
+        """What past frames add to the results at the next frame and those after it.
+
+        Args:
+            like: Some rows of the next frame.
+            height: Rows of frames.
+            state: The past of the clip, which remembers the result.
+        """
+        found = state.recall_sums(self)
+        if found is None:
+            shape = (len(like), height, like.shape[3], self.out_channels)
+            found = Sums(
+                like.new_zeros(shape).permute(0, 3, 1, 2) for _ in range(self.kernel_size[0] - 1)
+            )
+            if self.bias is not None:
+                for each in found:
+                    each.add_(self.bias[:, None, None])
+            state.remember(self, found)
+        return found
+
+    def rows(self, window: Frame, sums: Sequence[Frame], start: int) -> Frame:
+        """Some rows of the result at the next frame, without stride or gradients.
+
+        Args:
+            window: The same rows of the frame, and those around them that the kernel reaches.
+            sums: See :meth:`sums`; these rows of them are written over.
+            start: The first of the rows.
+        """
+        _, kh, kw = self.kernel_size
+        size, padding = window.shape[2] - 2 * (kh // 2), (0, kw // 2)
+        *past, now = self.weight.unbind(2)
+        rows = [each.narrow(2, start, size) for each in sums]
+        made = functional.conv2d(window, now, None, 1, padding).add_(rows[0])
+        for weight, to, since in zip(reversed(past), rows, rows[1:], strict=False):
+            torch.add(since, functional.conv2d(window, weight, None, 1, padding), out=to)
+        rows[-1].copy_(functional.conv2d(window, past[0], self.bias, 1, padding))
+        return made
 
 
 class CausalConv3dReplicated(CausalConv3d):
@@ -237,6 +311,12 @@ def empty_frames(like: Volume, num_frames: int, num_channels: int) -> Volume:
         device=like.device,
         memory_format=torch.channels_last_3d,
     )
+
+
+def _copy(kept: Memory) -> Memory:
+    if isinstance(kept, tuple):
+        return type(kept)(tensor.clone() for tensor in kept)
+    return None if kept is None else kept.clone()
 
 
 def _check_chunk(num_frames: int, stride: int, is_first: bool) -> None:
