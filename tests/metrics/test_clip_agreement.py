@@ -11,13 +11,6 @@ from vdm.pipelines.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip")
-    write_clip(path, seed=0)
-    return path
-
-
-@pytest.fixture(scope="module")
 def clips():
     return np.random.default_rng(0).integers(0, 256, (2, 3, 36, 50, 3)).astype(np.uint8)
 
@@ -25,9 +18,12 @@ def clips():
 CAPTIONS = ["a cat", "a b c d e f g h i j k l m n o p q"]
 
 
-def test_cosines_are_those_of_the_model_itself(folder, clips):
-    rows = ClipAgreement(folder)(clips, CAPTIONS)
-    model, process = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+def test_cosines_are_those_of_the_model_itself(clip_folder, clips):
+    rows = ClipAgreement(clip_folder)(clips, CAPTIONS)
+    model, process = (
+        CLIPModel.from_pretrained(clip_folder),
+        CLIPProcessor.from_pretrained(clip_folder),
+    )
     for clip, caption, row in zip(clips, CAPTIONS, rows, strict=True):
         inputs = process(
             text=[caption],
@@ -47,8 +43,8 @@ def test_cosines_are_those_of_the_model_itself(folder, clips):
         assert row["neighbours"] == pytest.approx(float(near), abs=1e-6)
 
 
-def test_a_batch_changes_nothing_and_still_clips_look_alike(folder, clips):
-    score = ClipAgreement(folder)
+def test_a_batch_changes_nothing_and_still_clips_look_alike(clip_folder, clips):
+    score = ClipAgreement(clip_folder)
     alone = [score(clip[None], [words])[0] for clip, words in zip(clips, CAPTIONS, strict=True)]
     for one, other in zip(score(clips, CAPTIONS), alone, strict=True):
         assert one == pytest.approx(other, abs=1e-6)
@@ -57,7 +53,7 @@ def test_a_batch_changes_nothing_and_still_clips_look_alike(folder, clips):
         assert row["first"] == pytest.approx(1, abs=1e-6) == row["neighbours"]
 
 
-def test_it_is_a_protocol_that_names_its_weights(folder, tmp_path):
+def test_it_is_a_protocol_that_names_its_weights(clip_folder, tmp_path):
     def noise(prompts, *, seed):
         class Made:
             frames = torch.rand(len(prompts), 3, 16, 64, 64)
@@ -65,10 +61,10 @@ def test_it_is_a_protocol_that_names_its_weights(folder, tmp_path):
         return Made
 
     options = {"n": 2, "num_objects": (1,), "num_resamples": 5, "out": tmp_path / "scores"}
-    result = evaluate(noise, "test-iid", "clip", clip_weights=folder, **options)
+    result = evaluate(noise, "test-iid", "clip", clip_weights=clip_folder, **options)
     scores = result.scores["test-iid/1 object"]
     assert scores["static copy"]["clip/first"].value == pytest.approx(1, abs=1e-6)
-    name = ClipAgreement(folder).id
+    name = ClipAgreement(clip_folder).id
     assert scores["generated"]["clip/text"].protocol.startswith(f"clip/text@{name}/16f@8/64/")
     (tmp_path / "other").mkdir()
     write_clip(tmp_path / "other", seed=1)

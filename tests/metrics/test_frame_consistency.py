@@ -14,7 +14,6 @@ from transformers import (
     ViTModel,
 )
 
-from tests.pretrained.tiny_clip import write_clip
 from vdm.metrics.clip_agreement import ClipAgreement
 from vdm.metrics.frame_consistency import (
     background_consistency,
@@ -41,13 +40,6 @@ def dino(tmp_path_factory):
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(path)
     ViTImageProcessor(image_mean=MEAN, image_std=STD).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip")
-    write_clip(path, seed=0)
     return path
 
 
@@ -82,11 +74,11 @@ def test_subject_consistency_is_that_of_the_class_tokens(dino, clips):
     assert measure.estimator == "vit8-32-bilinear"
 
 
-def test_background_consistency_is_that_of_the_middle_of_each_frame(clip, clips):
-    measure = background_consistency(ClipAgreement(clip))
+def test_background_consistency_is_that_of_the_middle_of_each_frame(clip_folder, clips):
+    measure = background_consistency(ClipAgreement(clip_folder))
     rows = measure.rows(clips, captions=pytest.fail)
-    loaded = ClipAgreement(clip)
-    model, process = CLIPModel.from_pretrained(clip), loaded.process.image_processor
+    loaded = ClipAgreement(clip_folder)
+    model, process = CLIPModel.from_pretrained(clip_folder), loaded.process.image_processor
     steps = Resize(30, InterpolationMode.BICUBIC, antialias=False), CenterCrop(30)
     prepare = Compose([*steps, Normalize(process.image_mean, process.image_std)])
     for frames, row in zip(clips, rows, strict=True):
@@ -100,8 +92,8 @@ def test_background_consistency_is_that_of_the_middle_of_each_frame(clip, clips)
 
 
 @pytest.mark.parametrize("name", ["subject", "background"])
-def test_order_raises_consistency_and_a_still_clip_has_all_of_it(name, dino, clip, clips):
-    encoder = load_dino(dino) if name == "subject" else clip_encoder(ClipAgreement(clip))
+def test_order_raises_consistency_and_a_still_clip_has_all_of_it(name, dino, clip_folder, clips):
+    encoder = load_dino(dino) if name == "subject" else clip_encoder(ClipAgreement(clip_folder))
     shuffled = measure_consistency(clips[:, [0, 4, 1, 3, 2]], SUBJECT, encoder)
     ordered = measure_consistency(clips, SUBJECT, encoder)
     assert all(a["raw"] < b["raw"] for a, b in zip(shuffled, ordered, strict=True))
@@ -118,7 +110,7 @@ def test_only_the_network_of_vbench_is_on_its_scale(dino, clips):
         assert row == {**plain, "scaled": 100 * scaled(SUBJECT, plain["raw"] / 100)}
 
 
-def test_they_are_protocols_that_name_their_weights_and_need_no_captions(dino, clip):
+def test_they_are_protocols_that_name_their_weights_and_need_no_captions(dino, clip_folder):
     def noise(prompts, *, seed):
         class Made:
             frames = torch.rand(len(prompts), 3, 16, 64, 64)
@@ -127,11 +119,11 @@ def test_they_are_protocols_that_name_their_weights_and_need_no_captions(dino, c
 
     protocols = ("subject-consistency", "background-consistency")
     options = {"n": 2, "num_objects": (1,), "num_resamples": 5}
-    weights = {"dino_weights": dino, "clip_weights": clip}
+    weights = {"dino_weights": dino, "clip_weights": clip_folder}
     scores = evaluate(noise, "test-iid", protocols, **options, **weights).scores
     named = scores["test-iid/1 object"]
     for name, own in zip(
-        protocols, (load_dino(dino), clip_encoder(ClipAgreement(clip))), strict=True
+        protocols, (load_dino(dino), clip_encoder(ClipAgreement(clip_folder))), strict=True
     ):
         score = named["generated"][f"{name}/raw"]
         assert score.protocol.startswith(f"{name}/raw@{own.weights}/16f@8/64/native/")
@@ -140,7 +132,7 @@ def test_they_are_protocols_that_name_their_weights_and_need_no_captions(dino, c
         assert f"{name}/scaled" not in named["generated"]
 
 
-def test_what_is_no_such_network_is_refused(clip, tmp_path):
+def test_what_is_no_such_network_is_refused(clip_folder, tmp_path):
     with pytest.raises(ValueError, match=r"subject-consistency needs .* facebook/dino-vitb16"):
         evaluate(print, "test-iid", "subject-consistency", n=2)
     with pytest.raises(ValueError, match=r"background-consistency needs .*clip-vit-base-patch32"):
@@ -150,7 +142,7 @@ def test_what_is_no_such_network_is_refused(clip, tmp_path):
     with pytest.raises(ValueError, match="no ViT in transformers' layout"):
         load_dino(tmp_path)
     with pytest.raises(ValueError, match="got a model of type 'clip', expected 'vit'"):
-        load_dino(clip)
+        load_dino(clip_folder)
     made = ViTForImageClassification(ViTConfig(**CONFIG))
     ViTImageProcessor().save_pretrained(tmp_path)
     made.save_pretrained(tmp_path)

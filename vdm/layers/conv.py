@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -280,9 +281,10 @@ class CausalConv3dFromZero(CausalConv3d):
         *past, now = self.weight.unbind(2)
         rows = [each.narrow(2, start, size) for each in sums]
         made = functional.conv2d(window, now, None, 1, padding).add_(rows[0])
-        for weight, to, since in zip(reversed(past), rows, rows[1:], strict=False):
+        oldest, *newer = past
+        for weight, (to, since) in zip(reversed(newer), pairwise(rows), strict=True):
             torch.add(since, functional.conv2d(window, weight, None, 1, padding), out=to)
-        rows[-1].copy_(functional.conv2d(window, past[0], self.bias, 1, padding))
+        rows[-1].copy_(functional.conv2d(window, oldest, self.bias, 1, padding))
         return made
 
 

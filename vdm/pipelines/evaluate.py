@@ -31,7 +31,7 @@ from vdm.metrics.reconstruction import psnr_per_frame, ssim
 from vdm.metrics.score import NUM_RESAMPLES
 from vdm.metrics.vbench import BACKGROUND, SUBJECT
 from vdm.pipelines.evaluate_instruments import Instruments, Source, Weights, make_instruments
-from vdm.pipelines.evaluate_records import Records, pack
+from vdm.pipelines.evaluate_records import Records
 from vdm.pipelines.evaluate_report import (
     DISTANCES,
     INCEPTION_SCORE,
@@ -392,7 +392,7 @@ def _each(
         yield "caption", maker.captions(indices)
     for extractor in instruments.extractors.values():
         if extractor.key in names and extractor.is_network:
-            yield extractor.key, [pack(row) for row in extractor.features(clips)]
+            yield extractor.key, extractor.rows(clips)
     for measure in instruments.measures:
         if measure.key in names and measure.weights:
             yield measure.key, measure.rows(clips, partial(maker.captions, indices))

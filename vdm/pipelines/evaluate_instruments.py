@@ -67,6 +67,10 @@ class Extractor:
     min_frames: int = 1
     is_network: bool = True
 
+    def rows(self, clips: Clips) -> list[str]:
+        """Features as records keep them."""
+        return [pack(row) for row in self.features(clips)]
+
 
 @dataclass(frozen=True)
 class Instruments:
@@ -102,14 +106,8 @@ class Instruments:
         Args:
             names: Those that are wanted.
         """
-
-        def features(extractor: Extractor, clips: Clips) -> list[str]:
-            return [pack(row) for row in extractor.features(clips)]
-
         found: dict[str, Callable[[Clips], list[Any]]] = {
-            one.key: partial(features, one)
-            for one in self.extractors.values()
-            if not one.is_network
+            one.key: one.rows for one in self.extractors.values() if not one.is_network
         }
         found |= {one.key: one.measure for one in self.measures if not one.weights}
         return {key: measure for key, measure in found.items() if key in names}
