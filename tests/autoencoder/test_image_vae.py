@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 
-from vdm.autoencoder.image_vae import ImageVAE
+from vdm.autoencoder import image_vae
+from vdm.autoencoder.image_vae import Enlarge, ImageVAE
+from vdm.layers import pieces
 
 B, T = 2, 3
 
@@ -49,3 +53,18 @@ def test_frames_meet_in_a_temporal_decoder_alone(is_temporal):
     video = torch.rand(B, 3, T, 4, 6, requires_grad=True)
     (grad,) = torch.autograd.grad(vae.encode(video)[:, :, 1].sum(), video)
     assert (grad.abs().amax(dim=(0, 1, 3, 4)) > 0).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("pixels", [1, 24, 2**14], ids=lambda n: f"{n} pixels at a time")
+def test_enlarging_is_a_convolution_of_repeated_pixels(pixels, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE_OF_VOLUME", 1)
+    monkeypatch.setattr(pieces, "MIN_PIXELS", pixels)
+    monkeypatch.setattr(image_vae, "MIN_PIXELS", pixels)
+    enlarge, clip = Enlarge(6), torch.randn(B, 6, T, 5, 7)
+    frames = F.interpolate(rearrange(clip, "b c t h w -> (b t) c h w"), scale_factor=2.0)
+    conv = enlarge.conv
+    expected = F.conv2d(frames, conv.weight, conv.bias, padding=1)
+    expected = rearrange(expected, "(b t) c h w -> b c t h w", b=B)
+    torch.testing.assert_close(enlarge(clip), expected, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(enlarge(clip), expected, atol=1e-5, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from vdm.layers import pieces
@@ -9,7 +10,7 @@ from vdm.layers.frames import FrameConv
 from vdm.layers.norms import at_rest, make_group_norm
 from vdm.layers.pieces import FRAMES, HEIGHT, add_branch, add_to_each, map_pieces, plus, silu, times
 from vdm.layers.temporal import Stream, TemporalConv, normed_conv
-from vdm.utils.tensors import fold_frames
+from vdm.utils.tensors import fold_frames, unfold_frames
 
 B, C, T, H, W = 2, 6, 5, 4, 7
 
@@ -86,6 +87,7 @@ def test_a_normalisation_at_rest_is_the_same_for_parts(clip, statistics, dtype):
     with torch.no_grad():
         rest = at_rest(norm, clip)
         parts = torch.cat([rest(row) for row in clip.split(1, dim=HEIGHT)], dim=HEIGHT)
+        assert rest(clip).is_contiguous(memory_format=torch.channels_last_3d)
     assert parts.dtype == dtype
     assert torch.allclose(parts.float(), expected, atol=1e-5 if dtype == torch.float32 else 0.1)
 
@@ -97,6 +99,28 @@ def test_frames_are_normalised_alike_with_and_without_gradients(size):
     with torch.no_grad():
         found = norm(clip)
     assert torch.allclose(found, norm(clip), atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, T])
+@torch.no_grad()
+def test_channels_stay_last_where_layers_of_frames_follow_each_other(clip, frames):
+    clip = clip[:, :, :frames].contiguous(memory_format=torch.channels_last_3d)
+    for b in (1, B):
+        x = clip[:b]
+        for layer in (make_group_norm(C, 3), FrameConv(C, 4), FrameConv(4, C, 1)):
+            x = layer(x)
+            # The library goes by strides; of a single frame, by those that mean nothing, too.
+            found = F.conv2d(fold_frames(x), torch.ones(2, x.shape[1], 3, 3))
+            assert found.stride()[1] == 1, layer
+
+
+@pytest.mark.parametrize("frames", [1, T])
+def test_pictures_become_the_clips_that_they_were(clip, frames):
+    clip = clip[:, :, :frames]
+    again = unfold_frames(fold_frames(clip), B)
+    assert torch.equal(again, clip)
+    assert again.stride()[:2] == clip.stride()[:2]
+    assert again.stride()[3:] == clip.stride()[3:]
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

@@ -16,10 +16,11 @@ from vdm.autoencoder.latents import check_video
 from vdm.layers.attention import Attention
 from vdm.layers.frames import FrameConv, FrameUpsample
 from vdm.layers.norms import make_group_norm
-from vdm.layers.pieces import FRAMES, map_pieces, num_rows, plus, silu
+from vdm.layers.pieces import FRAMES, MIN_PIXELS, map_pieces, num_frames, num_rows, plus, silu
 from vdm.layers.temporal import Learned, TemporalConv, normed_conv
 from vdm.types import Latents, Video
 from vdm.utils.config import configurable
+from vdm.utils.tensors import fold_frames, unfold_frames
 
 Volume = Float[Tensor, "b c t h w"]
 Step = Callable[[Tensor], Tensor]
@@ -154,8 +155,8 @@ class Shrink(nn.Module):
 
     def forward(self, x: Volume) -> Float[Tensor, "b c t h_out w_out"]:
         """Halve every frame."""
-        frames = F.pad(rearrange(x, "b c t h w -> (b t) c h w"), (0, 1, 0, 1))
-        return rearrange(self.conv(frames), "(b t) c h w -> b c t h w", b=len(x))
+        frames = F.pad(fold_frames(x), (0, 1, 0, 1))
+        return unfold_frames(self.conv(frames), len(x))
 
 
 class Enlarge(FrameUpsample):
@@ -168,7 +169,7 @@ class Enlarge(FrameUpsample):
 
     def forward(self, x: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:  # type: ignore[override]
         """Double every frame."""
-        frames = rearrange(x, "b c t h w -> (b t) c h w")
+        frames = fold_frames(x)
         n, _, h, w = frames.shape
         weight, bias = self.conv.weight, self.conv.bias
         sums = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
@@ -179,17 +180,21 @@ class Enlarge(FrameUpsample):
             device=x.device,
             memory_format=torch.channels_last,
         )
-        lines, step = out.unflatten(2, (h, 2)), num_rows(frames)
-        for start in range(0, h, step):
-            above = min(start, 1)
-            rows = frames[:, :, start - above : start + step + 1]
-            size = min(step, h - start)
-            for row in range(2):
-                for column in range(2):
-                    part = F.conv2d(rows, kernels[row, column], bias, padding=1)
-                    part = part[:, :, above + row :, column : column + w]
-                    lines[:, :, start : start + size, row, column::2] = part[:, :, :size]
-        return rearrange(out, "(b t) c h w -> b c t h w", b=len(x))
+        lines, some = out.unflatten(2, (h, 2)), num_frames(x)
+        for at in range(0, n, some):
+            few = frames[at : at + some]
+            step = num_rows(few, MIN_PIXELS)
+            for start in range(0, h, step):
+                above = min(start, 1)
+                rows = few[:, :, start - above : start + step + 1]
+                size = min(step, h - start)
+                for row in range(2):
+                    for column in range(2):
+                        part = F.conv2d(rows, kernels[row, column], bias, padding=1)
+                        part = part[:, :, above + row :, column : column + w]
+                        into = lines[at : at + some, :, start : start + size, row, column::2]
+                        into.copy_(part[:, :, :size])
+        return unfold_frames(out, len(x))
 
 
 class Level(nn.Module):

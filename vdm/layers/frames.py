@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdm.layers.pieces import FRAMES, map_pieces
-from vdm.utils.tensors import fold_frames
+from vdm.utils.tensors import fold_frames, unfold_frames
 
 Volume = Float[Tensor, "b c t h w"]
 
@@ -47,7 +47,7 @@ class FrameConv(nn.Conv2d):
             matrix = rearrange(self.weight, "c_out c 1 1 -> c_out c")
             return rearrange(F.linear(tokens, matrix, self.bias), "b t h w c -> b c t h w")
         frames = fold_frames(input)
-        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=len(input))
+        return unfold_frames(super().forward(frames), len(input))
 
 
 class FrameUpsample(nn.Module):
@@ -68,6 +68,6 @@ class FrameUpsample(nn.Module):
         def enlarge(x: Volume) -> Tensor:
             frames = fold_frames(x)
             frames = F.interpolate(frames, size=size, mode="nearest")
-            return self.conv(rearrange(frames, "(b t) c h w -> b c t h w", b=len(x)))
+            return self.conv(unfold_frames(frames, len(x)))
 
         return map_pieces(enlarge, x, axis=FRAMES)

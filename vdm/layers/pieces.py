@@ -122,11 +122,21 @@ def is_short(latents: Float[Tensor, "b c t h w"]) -> bool:
     return latents[:, 0].numel() <= MOST_LATENTS_AT_ONCE
 
 
-def num_rows(frame: Float[Tensor, "b c h w"]) -> int:
-    """How many rows of a frame are convolved at a time: with gradients, all."""
+def num_frames(x: Float[Tensor, "b c t h w"]) -> int:
+    """How many frames are computed at a time: with gradients, all."""
+    return _length_of_volume(x, FRAMES) if may_overwrite() else x.shape[FRAMES]
+
+
+def num_rows(frame: Float[Tensor, "b c h w"], pixels: int | None = None) -> int:
+    """How many rows of a frame are convolved at a time: with gradients, all.
+
+    Args:
+        frame: Frames.
+        pixels: Of the rows at least; ``MIN_PIXELS_OF_ROWS`` if not given.
+    """
     if not may_overwrite():
         return frame.shape[HEIGHT - 1]
-    return _length(frame, HEIGHT - 1, MIN_PIXELS_OF_ROWS * frame.shape[1])
+    return _length(frame, HEIGHT - 1, (pixels or MIN_PIXELS_OF_ROWS) * frame.shape[1])
 
 
 def is_one_piece(x: Float[Tensor, "b c t h w"], axis: int) -> bool:

@@ -38,3 +38,15 @@ def fold_frames(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b_t c h w"]:
     those of a merged axis of size 1, convolutions move them to the front and back again.
     """
     return x[:, :, 0] if x.shape[2] == 1 else x.transpose(1, 2).flatten(0, 1)
+
+
+def unfold_frames(frames: Float[Tensor, "b_t c h w"], b: int) -> Float[Tensor, "b c t h w"]:
+    """Clips of the pictures that :func:`fold_frames` gives, as it takes them, strides included.
+
+    Args:
+        frames: The frames of one clip after those of another.
+        b: How many clips.
+    """
+    if len(frames) == b:
+        return frames.unsqueeze(2)
+    return frames.unflatten(0, (b, -1)).transpose(1, 2)
