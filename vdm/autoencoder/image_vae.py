@@ -173,7 +173,8 @@ class Enlarge(FrameUpsample):
         n, _, h, w = frames.shape
         weight, bias = self.conv.weight, self.conv.bias
         sums = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-        kernels = torch.einsum("yam,oimn,xbn->yxoiab", sums, weight, sums)
+        kernels = torch.einsum("yam,oimn,xbn->yxoabi", sums, weight, sums).contiguous()
+        kernels = rearrange(kernels, "y x o a b i -> y x o i a b")  # channels last, as frames are
         out = torch.empty(
             (n, len(weight), 2 * h, 2 * w),
             dtype=x.dtype,

@@ -141,6 +141,9 @@ class CausalConv3d(nn.Conv3d):
             in_channels, out_channels, kernel_size, stride, padding=(0, kh // 2, kw // 2), bias=bias
         )
 
+    memory_order = (2, 0, 3, 4, 1)
+    """Axes of its kernel as they are read fastest: what belongs to a frame, channels last."""
+
     def forward(self, x: Volume, state: StreamState | None = None) -> Volume:  # type: ignore[override]
         """Convolve a clip, or the next chunk of one.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -36,8 +35,8 @@ class FrameConv(nn.Conv2d):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
-    layout = torch.channels_last
-    """How its kernel is read fastest beside channels-last frames; not a bit changes."""
+    memory_order = (0, 2, 3, 1)
+    """Axes of its kernel as they are read fastest beside channels-last frames."""
 
     def forward(self, input: Volume) -> Float[Tensor, "b c_out t h_out w_out"]:
         """Convolve every frame."""

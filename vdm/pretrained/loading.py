@@ -8,7 +8,7 @@ import pickle
 import re
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vdm.layers.conv import CausalConv3d
 from vdm.layers.frames import FrameConv
 from vdm.pretrained.tensor_files import TensorFiles, name_of, release, what_is_wrong
 
@@ -140,7 +141,7 @@ def fill(
     if surplus := sorted(state.keys() - own.keys()):
         raise ValueError(f"{where}: {kind} has no {name_some(surplus)}")
     is_empty = any(value.is_meta for value in own.values())
-    layouts = _layouts(module) if is_empty else {}
+    orders = _memory_orders(module) if is_empty else {}
     checked, num_bytes = {}, 0
     for key, value in own.items():
         found = state[key]  # read once, where reading is late
@@ -151,8 +152,8 @@ def fill(
         if not is_finite(found):
             raise ValueError(f"{name} holds NaN or infinite values")
         # One that is left in a mapped file would keep all others there, too.
-        layout = layouts.get(key, torch.preserve_format) if layouts else None
-        weight = checked[key] = cast_weight(found, dtype, name, layout)
+        order = orders.get(key, range(found.ndim)) if orders else None
+        weight = checked[key] = cast_weight(found, dtype, name, order)
         if weight is not found:
             num_bytes += found.nbytes
         if num_bytes > RELEASED_AFTER:
@@ -162,12 +163,12 @@ def fill(
     return module.eval().requires_grad_(False)
 
 
-def _layouts(module: nn.Module) -> dict[str, torch.memory_format]:
+def _memory_orders(module: nn.Module) -> dict[str, Sequence[int]]:
     """How kernels lie in memory, where another way than in files is faster to read."""
     return {
-        f"{name}.weight".lstrip("."): part.layout
+        f"{name}.weight".lstrip("."): part.memory_order
         for name, part in module.named_modules()
-        if isinstance(part, FrameConv)
+        if isinstance(part, (FrameConv, CausalConv3d))
     }
 
 
@@ -181,7 +182,7 @@ def is_finite(value: Tensor) -> bool:
 
 
 def cast_weight(
-    value: Tensor, dtype: torch.dtype | None, key: str, layout: torch.memory_format | None = None
+    value: Tensor, dtype: torch.dtype | None, key: str, order: Sequence[int] | None = None
 ) -> Tensor:
     """A weight in another floating-point type; as it is if None.
 
@@ -189,7 +190,7 @@ def cast_weight(
         value: The weight.
         dtype: The type.
         key: Its name, for messages.
-        layout: Copy it, even if it stays as it is, and lay the copy out so.
+        order: Copy it, even if it stays as it is, so that its axes lie in memory in this order.
 
     Raises:
         ValueError: If it does not fit, or is quantised.
@@ -199,10 +200,12 @@ def cast_weight(
             f"{key}: got a quantised weight, expected plain numbers: load without quantize"
         )
     kept = dtype is None or dtype == value.dtype or not value.is_floating_point()
-    if kept and layout is None:
+    if kept and order is None:
         return value
-    chosen = torch.preserve_format if layout is None else layout
-    cast = value.to(value.dtype if kept else dtype, copy=True, memory_format=chosen)
+    order = range(value.ndim) if order is None else order
+    shape = [value.shape[axis] for axis in order]
+    cast = value.new_empty(shape, dtype=value.dtype if kept else dtype)
+    cast = cast.permute([order.index(axis) for axis in range(value.ndim)]).copy_(value)
     if kept:
         return cast
     if not is_finite(cast):
