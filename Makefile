@@ -12,6 +12,8 @@ JOBS ?= auto --maxprocesses 8
 # environment, where quotes in it mean nothing to the shell.
 PROMPT ?=
 export PROMPT
+# Compiled modules are kept, whatever the shell says: tests start many processes.
+export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check format test smoke certificates bench demo clean

@@ -5,6 +5,7 @@ is ``"b c_out t h w"``, a size that nothing else shares is ``_`` or ``...``. Wha
 the checks (``torch.compile(fullgraph=True)``) goes into a subprocess.
 """
 
+import gc
 import os
 
 import pytest
@@ -17,6 +18,20 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 typecheck.install("vdm")
+# What collecting makes stays until the end: looking through it for garbage, again and again, would
+# take a large part of the time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on, look for garbage among what tests make."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Modules are taken down as ever."""
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

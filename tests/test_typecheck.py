@@ -41,7 +41,12 @@ def one_by_one(x: Float[Tensor, "b c"]) -> Iterator[Float[Tensor, " c"]]:
 
 
 @checked
-def known_to_static_checkers(x: Unknown) -> Later:
+def known_to_static_checkers(x: Unknown) -> Unknown:
+    return x
+
+
+@checked
+def earlier_than_its_class(x: Later) -> Later:
     return x
 
 
@@ -88,6 +93,13 @@ def test_what_comes_one_by_one_is_handed_on():
 
 def test_names_that_are_unknown_at_run_time_are_let_through():
     assert known_to_static_checkers(5) == 5
+
+
+def test_names_that_are_written_further_down_are_checked():
+    later = Later(1, torch.ones(2, 2))
+    assert earlier_than_its_class(later) is later
+    with pytest.raises(TypeCheckError):
+        earlier_than_its_class(5)
 
 
 def test_dataclasses_are_checked_when_they_are_made():

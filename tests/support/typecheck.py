@@ -2,7 +2,9 @@
 
 jaxtyping's own wrapper binds the arguments of every call by name and checks them twice, with
 shapes or without. That was a large part of the time of all tests, so here the check is put around
-the function itself, and only functions that have shapes keep sizes of axes.
+the function itself, and only functions that have shapes keep sizes of axes. It is made when a
+function is first called: most are not in any one process, and making it takes far longer than to
+import them.
 """
 
 import functools
@@ -42,6 +44,19 @@ def jaxtyped(made: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
         if is_dataclass(made) and init is not None and not hasattr(init, "__wrapped__"):
             made.__init__ = jaxtyped(init, typechecker=typechecker)
         return made
+    ready: Callable[..., Any] | None = None
+
+    @functools.wraps(made)
+    def from_first_call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal ready
+        if ready is None:
+            ready = _checked(made, typechecker)
+        return ready(*args, **kwargs)
+
+    return from_first_call
+
+
+def _checked(made: Any, typechecker: Callable[[Any], Any]) -> Callable[..., Any]:
     written = made.__annotations__
     hints = {name: _resolve(hint, made.__globals__) for name, hint in written.items()}
     shapes = [shape for hint in hints.values() for shape in _shapes(hint)]

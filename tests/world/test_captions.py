@@ -16,16 +16,19 @@ from vdm.world.captions import (
 from vdm.world.philox import Words
 from vdm.world.sampling import scene
 
-SCENES = [scene(split, 0, index) for split in ("train", "test-comp") for index in range(90)]
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [scene(split, 0, index) for split in ("train", "test-comp") for index in range(90)]
 
 
-def test_the_parser_inverts_the_printer():
-    for one in SCENES:
+def test_the_parser_inverts_the_printer(scenes):
+    for one in scenes:
         assert parse_caption(print_caption(one)) == caption_of(one)
 
 
-def test_a_caption_names_what_the_scene_holds():
-    for one in SCENES[:50]:
+def test_a_caption_names_what_the_scene_holds(scenes):
+    for one in scenes[:50]:
         told = parse_caption(print_caption(one))
         assert told.camera == one.camera.motion
         for said, thing in zip(told.objects, one.objects, strict=True):
@@ -38,11 +41,11 @@ def test_a_caption_names_what_the_scene_holds():
             assert (said.texture or "plain") == thing.texture
 
 
-def test_paraphrases_say_the_same_and_drop_only_what_may_be_dropped():
+def test_paraphrases_say_the_same_and_drop_only_what_may_be_dropped(scenes):
     dropped = dict.fromkeys(("size", "texture", "speed"), 0)
     said = dict.fromkeys(dropped, 0)
     verbs = set()
-    for number, one in enumerate(SCENES):
+    for number, one in enumerate(scenes):
         text = print_caption(one, Words("test", number))
         told, full = parse_caption(text), caption_of(one)
         assert told.camera == full.camera
@@ -62,9 +65,9 @@ def test_paraphrases_say_the_same_and_drop_only_what_may_be_dropped():
         assert 0.2 < dropped[name] / said[name] < 0.4
 
 
-def test_a_paraphrase_is_decided_by_its_words_alone():
-    assert print_caption(SCENES[0], Words(1)) == print_caption(SCENES[0], Words(1))
-    assert len({print_caption(SCENES[0], Words(k)) for k in range(20)}) > 5
+def test_a_paraphrase_is_decided_by_its_words_alone(scenes):
+    assert print_caption(scenes[0], Words(1)) == print_caption(scenes[0], Words(1))
+    assert len({print_caption(scenes[0], Words(k)) for k in range(20)}) > 5
 
 
 @pytest.mark.parametrize("motion", a.MOTIONS)
@@ -83,9 +86,9 @@ def test_case_spaces_and_the_last_period_do_not_matter():
     assert parse_caption("A small  RED ring moves left slowly , the camera zooms in") == expected
 
 
-def test_the_vocabulary_is_fixed_and_complete():
+def test_the_vocabulary_is_fixed_and_complete(scenes):
     assert tuple(sorted(set(WORDS))) == WORDS
-    used = {word for one in SCENES for word in re.findall(r"[a-z]+|[,.]", print_caption(one))}
+    used = {word for one in scenes for word in re.findall(r"[a-z]+|[,.]", print_caption(one))}
     assert used <= set(WORDS)
     assert {",", ".", "and", "orbits", "smaller"} <= set(WORDS)
     assert 50 <= len(WORDS) <= 70

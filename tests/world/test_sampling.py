@@ -9,7 +9,11 @@ from vdm.world.shapes import reach
 from vdm.world.visibility import visible_fraction
 
 FRAMES = np.arange(16.0)
-TRAIN = [scene("train", 0, index) for index in range(300)]
+
+
+@pytest.fixture(scope="module")
+def train():
+    return [scene("train", 0, index) for index in range(300)]
 
 
 def is_held_out(thing):
@@ -41,8 +45,8 @@ def test_every_compositional_clip_has_a_held_out_pair():
     assert {len(one.objects) for one in scenes} == {1, 2}
 
 
-def test_every_value_appears_in_training():
-    objects = [thing for one in TRAIN for thing in one.objects]
+def test_every_value_appears_in_training(train):
+    objects = [thing for one in train for thing in one.objects]
     for name, values in {
         "colour": a.COLOURS,
         "shape": a.SHAPES,
@@ -52,16 +56,16 @@ def test_every_value_appears_in_training():
         "speed": (None, *a.SPEEDS),
     }.items():
         assert {getattr(thing, name) for thing in objects} == set(values)
-    assert {one.camera.motion for one in TRAIN} == set(a.CAMERAS)
+    assert {one.camera.motion for one in train} == set(a.CAMERAS)
 
 
-def test_counts_and_cameras_are_drawn_in_their_shares():
-    assert 0.4 < np.mean([len(one.objects) == 2 for one in TRAIN]) < 0.6
-    assert 0.62 < np.mean([one.camera.motion == "static" for one in TRAIN]) < 0.78
+def test_counts_and_cameras_are_drawn_in_their_shares(train):
+    assert 0.4 < np.mean([len(one.objects) == 2 for one in train]) < 0.6
+    assert 0.62 < np.mean([one.camera.motion == "static" for one in train]) < 0.78
 
 
-def test_colours_differ_within_a_scene_and_impossible_objects_never_occur():
-    for one in TRAIN:
+def test_colours_differ_within_a_scene_and_impossible_objects_never_occur(train):
+    for one in train:
         assert len({thing.colour for thing in one.objects}) == len(one.objects)
         for thing in one.objects:
             assert a.is_drawable(thing.shape, thing.motion, thing.size)
@@ -69,13 +73,13 @@ def test_colours_differ_within_a_scene_and_impossible_objects_never_occur():
             assert thing.depth == 1.0
 
 
-def test_every_object_is_visible_in_all_frames():
-    for one in TRAIN[:100]:
+def test_every_object_is_visible_in_all_frames(train):
+    for one in train[:100]:
         assert visible_fraction(one, FRAMES).min() >= 0.99
 
 
-def test_bouncing_objects_meet_a_wall_between_frames_2_and_11():
-    balls = [thing for one in TRAIN for thing in one.objects if thing.motion == "bounce"]
+def test_bouncing_objects_meet_a_wall_between_frames_2_and_11(train):
+    balls = [thing for one in train for thing in one.objects if thing.motion == "bounce"]
     assert len(balls) > 10
     time = np.linspace(0, 15, 1501)
     for ball in balls:
@@ -85,8 +89,8 @@ def test_bouncing_objects_meet_a_wall_between_frames_2_and_11():
         assert 1.98 <= first <= 11.02
 
 
-def test_orbits_are_readable_and_bounded():
-    orbits = [thing.orbit for one in TRAIN for thing in one.objects if "circle-" in thing.motion]
+def test_orbits_are_readable_and_bounded(train):
+    orbits = [thing.orbit for one in train for thing in one.objects if "circle-" in thing.motion]
     assert min(orbits) >= 4
     assert max(orbits) == a.CIRCLE_RADIUS
 
