@@ -39,7 +39,7 @@ class Command:
         return getattr(importlib.import_module(module), function)([*self.leading, *words]) or 0
 
 
-LIGHTNING = "vdm.training.cli:main"
+LIGHTNING = "vdm.training.words:main"
 COMMANDS = {
     "fit": Command("train a model from a recipe", LIGHTNING, ("fit",)),
     "validate": Command("losses of a model on its validation data", LIGHTNING, ("validate",)),

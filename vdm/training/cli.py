@@ -20,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vdm.cli_parsing import Parser, Terminated, WrongWords, describe_error
+from vdm.cli_parsing import Terminated, WrongWords, describe_error
 from vdm.training.callbacks import ProgressBar, Throughput
 from vdm.training.checkpoints import (
     FOLDER,
@@ -32,6 +32,7 @@ from vdm.training.checkpoints import (
 from vdm.training.cli_errors import one_line
 from vdm.training.final import FILE, FinalWeights, Predictions
 from vdm.training.sources import read_autoencoder
+from vdm.training.words import read_words
 from vdm.utils.hardware import has_bfloat16
 
 CONFIG = "config.yaml"
@@ -86,18 +87,10 @@ def main(argv: Sequence[str]) -> int:
         WrongWords: If a word, key or value cannot be read.
         Terminated: If the process was asked to end.
     """
-    command, *words = argv
-    place = _place_parser(command)
-    if {"-h", "--help"} & set(words):
-        place.print_help()
-        print("\nEvery other flag is a key of the recipe: --trainer.max_steps 100, --model.x y")
+    read = read_words(argv)
+    if read is None:
         return 0
-    ours, words = place.parse_known_args(words)
-    if not ours.config:
-        raise WrongWords("got no recipe, expected --config FILE, e.g. --config configs/smoke.yaml")
-    for path in ours.config:
-        if not Path(path).is_file():
-            raise WrongWords(f"got --config {path}, expected a file that exists")
+    command, (ours, words) = argv[0], read
     folder = Path(ours.output or Path("outputs") / Path(ours.config[0]).stem)
     resume = _check_folder(folder, ours.resume) if command == "fit" else _weights(folder, words)
     configs = [word for path in ours.config for word in ("--config", path)]
@@ -161,17 +154,6 @@ def build(
     words = [word for path in configs for word in ("--config", str(path))]
     cli = RunCLI(["fit", *words, *overrides], folder, resume=None, run_now=False)
     return cli.model, cli.datamodule, cli.trainer
-
-
-def _place_parser(command: str) -> Parser:
-    parser = Parser(prog=f"vdm {command}", add_help=False, usage="%(prog)s --config C [...]")
-    parser.add_argument("--config", "-c", action="append", help="recipe first, then overlays")
-    parser.add_argument("--output", metavar="DIR", help="default outputs/<recipe>")
-    help_ = "go on from the newest whole checkpoint in DIR"
-    if command != "fit":
-        help_ = "changes nothing: the newest whole checkpoint in DIR is taken anyway"
-    parser.add_argument("--resume", action="store_true", help=help_)
-    return parser
 
 
 def _check_folder(folder: Path, resume: bool) -> Path | None:
