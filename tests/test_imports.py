@@ -30,9 +30,10 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "action", ["import vdm", "import vdm.cli; vdm.cli.main(['--help'])"], ids=["import", "help"]
+    "words", [["--help"], ["fit", "--help"], ["fit", "--config", "nowhere.yaml"]], ids=" ".join
 )
-def test_nothing_heavy_is_imported(action):
+def test_nothing_heavy_is_imported_for_what_is_said_at_once(words):
+    action = f"import vdm, vdm.cli; vdm.cli.main({words})"
     loaded = python(f"import sys; {action}; print(); print(' '.join(sys.modules))").splitlines()[-1]
     assert not {name.split(".")[0] for name in loaded.split()} & HEAVY
 
@@ -59,7 +60,9 @@ def test_every_public_name_is_there():
         vdm.sampel  # noqa: B018
 
 
-def test_every_module_imports_with_the_core_dependencies_alone():
+@pytest.fixture(scope="module")
+def alone():
+    """What a process says that has the core dependencies alone and imports everything."""
     code = f"""
 import importlib, json, pkgutil, sys
 class Without:
@@ -75,7 +78,8 @@ class Without:
         find = getattr(self.finder, "find_distributions", None)
         return () if absent or find is None else find(context)
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
-import vdm
+import vdm.comparison.report
+needed = [name for name in ("lightning", "torch") if name in sys.modules]
 failed = {{}}
 for module in pkgutil.walk_packages(vdm.__path__, "vdm."):
     try:
@@ -83,9 +87,17 @@ for module in pkgutil.walk_packages(vdm.__path__, "vdm."):
     except Exception as error:
         failed[module.name] = repr(error)
 print()
-print(json.dumps(failed))
+print(json.dumps({{"needed": needed, "failed": failed}}))
 """
-    assert json.loads(python(code).splitlines()[-1]) == {}
+    return json.loads(python(code).splitlines()[-1])
+
+
+def test_every_module_imports_with_the_core_dependencies_alone(alone):
+    assert alone["failed"] == {}
+
+
+def test_a_table_of_results_needs_nothing_that_trains(alone):
+    assert alone["needed"] == ["torch"]
 
 
 def test_every_package_says_what_it_offers():

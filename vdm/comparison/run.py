@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -15,12 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import vdm
 from vdm.comparison.budget import build_stage, count_step, steps_within
 from vdm.comparison.cost import measure_sampling, sampling_cost, wait_for
 from vdm.comparison.experiment import Arm, Experiment, Stage
+from vdm.comparison.machine import describe_machine
 from vdm.comparison.results import Result, arm_digest
 from vdm.comparison.sheet import write_sheet
 from vdm.metrics.captions import score_caption
@@ -292,30 +288,3 @@ def _outcomes(path: Path, n: int) -> dict[str, str]:
 def _word(value: Any) -> str:
     """A value as a word of the command line."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    where = Path(vdm.__file__).parents[1]
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False
-    )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "commit": git.stdout.strip() or None,
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "device": device,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    """Its name, as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -18,8 +18,8 @@ from typing import Any
 import vdm
 from vdm.comparison.cost import PROMPT
 from vdm.comparison.experiment import Arm, Experiment
+from vdm.comparison.machine import describe_machine
 from vdm.comparison.results import FOLDER
-from vdm.comparison.run import describe_machine
 from vdm.pipelines.stream_cost import Arm as Way
 from vdm.pipelines.stream_cost import is_causal, measure
 
