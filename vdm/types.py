@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 Latents = Float[Tensor, "b c t h w"]
 Video = Float[Tensor, "b 3 frames height width"]
@@ -20,6 +20,14 @@ NUMBERS: Final = frozenset(
     {"fps", "motion_bucket", "noise_aug", "size", "guidance", "token_times", "starts"}
 )
 """Fields of :class:`Conditioning` that hold plain numbers, which half precision would round."""
+
+
+class Autoencoder(nn.Module):
+    """What a recipe may name where an autoencoder is asked for.
+
+    Of any module, the command line would look through all that are loaded, thousands, dozens of
+    times, before it takes the path of a trained autoencoder for one.
+    """
 
 
 @dataclass

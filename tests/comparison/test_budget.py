@@ -37,14 +37,15 @@ def test_a_budget_that_steps_cannot_meet_within_one_percent_is_refused():
         steps_within(Budget(flops=12000 * 3.4), COST)
 
 
-def count(recipe, tmp_path, *words):
-    stage = build_stage([CONFIGS / f"{recipe}.yaml"], [*WORDS, *words], tmp_path / "run")
-    return count_step(*stage)
+def stage(recipe, tmp_path, *words):
+    return build_stage([CONFIGS / f"{recipe}.yaml"], [*WORDS, *words], tmp_path / "run")
 
 
 def test_operations_grow_with_the_batch_and_backward_is_twice_forward(tmp_path):
-    small = count("dit_s_shapes", tmp_path, *DIT, "--data.batch_size=2")
-    large = count("dit_s_shapes", tmp_path, *DIT, "--data.batch_size=6")
+    module, data = stage("dit_s_shapes", tmp_path, *DIT, "--data.batch_size=2")
+    small = count_step(module, data)
+    data.batch_size = 6
+    large = count_step(module, data)
     assert (small.batch_size, large.batch_size) == (2, 6)
     assert large.flops == pytest.approx(3 * small.flops)
     # The gradient of the first layer's input is not needed, so a little less than twice.
@@ -53,8 +54,8 @@ def test_operations_grow_with_the_batch_and_backward_is_twice_forward(tmp_path):
 
 
 def test_keyframes_cost_less_than_whole_clips(tmp_path):
-    keyframes = count("keyframes_s_shapes", tmp_path, *DIT)
-    whole = count("interpolate_s_shapes", tmp_path, *DIT)
+    keyframes = count_step(*stage("keyframes_s_shapes", tmp_path, *DIT))
+    whole = count_step(*stage("interpolate_s_shapes", tmp_path, *DIT))
     assert keyframes.forward_flops < whole.forward_flops
     assert not list(tmp_path.iterdir())  # nothing was written
 

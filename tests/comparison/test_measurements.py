@@ -14,7 +14,8 @@ def load(monkeypatch):
     return lambda generate: monkeypatch.setattr(vdm, "load", lambda _: generate)
 
 
-def test_what_is_given_back_unchanged_is_all_recovered(load):
+def test_what_is_given_back_unchanged_is_all_recovered(load, monkeypatch):
+    monkeypatch.setattr(measurements, "RECOVERED_FROM", (0.6, 0.7))
     asked = []
 
     def generate(captions, *, video, strength, seed, progress, steps):

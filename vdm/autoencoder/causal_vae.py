@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from vdm.autoencoder.causal_blocks import CausalDesign, Decoder, Encoder
 from vdm.autoencoder.latents import LatentNormalizer, LatentScale, check_video, draw
 from vdm.layers.conv import StreamState, Volume
-from vdm.types import Latents, Video
+from vdm.types import Autoencoder, Latents, Video
 from vdm.utils.config import configurable
 from vdm.utils.time_grid import TimeGrid
 
 
-class ChunkedVAE(nn.Module, ABC):
+class ChunkedVAE(Autoencoder, ABC):
     """A video VAE that is handed clips piece by piece.
 
     A class of it sets what is named here, and implements one piece of either direction.

@@ -18,7 +18,7 @@ from vdm.layers.frames import FrameConv, FrameUpsample
 from vdm.layers.norms import make_group_norm
 from vdm.layers.pieces import FRAMES, MIN_PIXELS, map_pieces, num_frames, num_rows, plus, silu
 from vdm.layers.temporal import Learned, TemporalConv, normed_conv
-from vdm.types import Latents, Video
+from vdm.types import Autoencoder, Latents, Video
 from vdm.utils.config import configurable
 from vdm.utils.tensors import fold_frames, unfold_frames
 
@@ -322,7 +322,7 @@ class Decoder(nn.Module):
 
 
 @configurable
-class ImageVAE(nn.Module):
+class ImageVAE(Autoencoder):
     """The VAE of Stable Diffusion, and of Stable Video Diffusion with its temporal decoder.
 
     Args:

@@ -27,7 +27,7 @@ from vdm.autoencoder.cogvideox_vae import PieceGroupNorm
 from vdm.autoencoder.image_vae import ImageVAE
 from vdm.autoencoder.latents import LatentScale, check_video, draw
 from vdm.layers.conv import CausalConv3d, CausalConv3dFromZero, StreamState, Volume
-from vdm.types import Latents, Video
+from vdm.types import Autoencoder, Latents, Video
 from vdm.utils.config import configurable
 from vdm.utils.time_grid import TimeGrid
 
@@ -151,7 +151,7 @@ class LatentTimeDesign(CausalDesign):
 
 
 @configurable
-class TwoStageVAE(nn.Module):
+class TwoStageVAE(Autoencoder):
     """An image VAE, and one that takes its latents over time, in pieces by themselves.
 
     Args:

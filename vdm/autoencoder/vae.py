@@ -19,7 +19,7 @@ from vdm.autoencoder.latents import LatentNormalizer, check_video, draw
 from vdm.autoencoder.vae_blocks import CausalStack, ChannelNorm, ResBlock
 from vdm.layers.conv import CausalConv3d, StreamState, depth_to_space, space_to_depth
 from vdm.layers.resample import Downsample, Upsample
-from vdm.types import Latents, Video
+from vdm.types import Autoencoder, Latents, Video
 from vdm.utils.config import configurable
 from vdm.utils.time_grid import TimeGrid
 
@@ -39,7 +39,7 @@ class Activation(nn.Module):
 
 
 @configurable
-class VideoVAE(nn.Module):
+class VideoVAE(Autoencoder):
     """A causal convolutional video VAE.
 
     Squares of ``patch_size`` pixels are folded into channels, so that no convolution runs at full

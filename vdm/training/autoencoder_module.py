@@ -18,6 +18,7 @@ from vdm.training.base import TrainingModule
 from vdm.training.draws import noise_like
 from vdm.training.optimizers import OptimizerPlan
 from vdm.training.sources import start_from
+from vdm.types import Autoencoder
 from vdm.utils.config import configurable
 from vdm.utils.video_io import to_uint8
 
@@ -58,7 +59,7 @@ class AutoencoderModule(TrainingModule):
 
     def __init__(
         self,
-        autoencoder: nn.Module,
+        autoencoder: Autoencoder,
         loss: AutoencoderLoss,
         optimizer: OptimizerPlan,
         adversarial: AdversarialLoss | None = None,

@@ -22,7 +22,7 @@ from vdm.training.base import TrainingModule
 from vdm.training.draws import noise_like, spread_uniforms, uniforms
 from vdm.training.optimizers import OptimizerPlan
 from vdm.training.sources import read_autoencoder, start_from
-from vdm.types import Conditioning, Latents
+from vdm.types import Autoencoder, Conditioning, Latents
 from vdm.utils.config import configurable
 
 OF_THE_DATA = ("num_frames", "fps", "height", "width")
@@ -69,7 +69,7 @@ class DiffusionModule(TrainingModule):
         loss: DenoisingLoss,
         optimizer: OptimizerPlan,
         text_encoder: nn.Module | None = None,
-        autoencoder: nn.Module | str | None = None,
+        autoencoder: Autoencoder | str | None = None,
         frames: GivenFrames | None = None,
         dropout: ConditionDropout = ConditionDropout(),  # noqa: B008 (frozen)
         defaults: Defaults = Defaults(),  # noqa: B008 (frozen)
@@ -91,11 +91,11 @@ class DiffusionModule(TrainingModule):
         self.loss = loss
         self.text_encoder = text_encoder
         self.text_cache: TextCache | None = None
-        if isinstance(autoencoder, str):
-            autoencoder = read_autoencoder(autoencoder)
-        self.autoencoder = autoencoder
-        if autoencoder is not None:
-            autoencoder.eval().requires_grad_(False)
+        self.autoencoder: nn.Module | None = (
+            read_autoencoder(autoencoder) if isinstance(autoencoder, str) else autoencoder
+        )
+        if self.autoencoder is not None:
+            self.autoencoder.eval().requires_grad_(False)
         self.frames, self.picture = frames, picture
         self.image_encoder = None if picture is None else picture.image_encoder
         if picture is not None and (frames is not None or autoencoder is None):
