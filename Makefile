@@ -41,7 +41,7 @@ format: setup  ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 
 test: setup  ## the whole test suite
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 smoke: setup  ## every recipe one shrunken step, every experiment on its smallest setting
 	$(BIN)/python -m pytest tests/test_configs.py
