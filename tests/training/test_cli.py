@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import signal
+import typing
 
 import pytest
 import torch
@@ -11,14 +12,19 @@ from lightning.pytorch.callbacks import ProgressBar
 from safetensors import safe_open
 
 from vdm import cli
+from vdm.autoencoder.image_vae import ImageVAE
+from vdm.autoencoder.ltx_vae import LTXVAE
+from vdm.autoencoder.opensora_vae import TwoStageVAE
 from vdm.autoencoder.vae import VideoVAE
 from vdm.cli_parsing import WrongWords
 from vdm.pretrained.layout import write_folder
 from vdm.pretrained.parts import Parts
 from vdm.pretrained.sources import read
+from vdm.training.autoencoder_module import AutoencoderModule
 from vdm.training.averaging import EMA
 from vdm.training.cli import build, main, quiet
 from vdm.training.diffusion_module import DiffusionModule
+from vdm.types import Autoencoder
 
 
 def fit(smoke, folder, *words):
@@ -320,6 +326,14 @@ def test_a_run_can_use_the_autoencoder_of_another(smoke, cache, tmp_path):
     weights, _ = tensors(tmp_path / "run" / "final.safetensors")
     name = "autoencoder.decoder.0.weight"
     assert torch.equal(weights[f"ema.{name}"], weights[f"raw.{name}"])
+
+
+@pytest.mark.parametrize("module", [DiffusionModule, AutoencoderModule])
+def test_only_autoencoders_are_looked_through_for_one_that_is_named(module):
+    asked = typing.get_type_hints(module.__init__)["autoencoder"]
+    assert Autoencoder in (asked, *typing.get_args(asked))
+    assert torch.nn.Module not in (asked, *typing.get_args(asked))  # thousands are loaded
+    assert all(issubclass(one, Autoencoder) for one in (VideoVAE, ImageVAE, LTXVAE, TwoStageVAE))
 
 
 def test_recomputing_activations_changes_nothing(run, smoke, tmp_path):

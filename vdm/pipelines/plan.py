@@ -347,7 +347,7 @@ class MemoryMeter(TorchDispatchMode):
 
 
 def _tensors_in(values: Any) -> Iterator[Tensor]:
-    """What an operation was given or gave: half the time of torch's own walk through such trees."""
+    """What an operation was given or gave; torch's own walk through any tree takes far longer."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, list | tuple):
