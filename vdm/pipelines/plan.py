@@ -6,7 +6,6 @@ The parts are built on the meta device, where tensors have shapes but no data, a
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,16 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from vdm.conditioning.picture import FramesOnGrey, Picture, SeenFrame
 from vdm.diffusion import samplers
 from vdm.layers.positions import forget_tables
+from vdm.pipelines.meter import FusedAttention, MemoryMeter
 from vdm.pipelines.request import check_scale, check_steps, geometry_of, named, time_grid_for
 from vdm.pretrained.layout import FORMAT
 from vdm.pretrained.loading import Reading
@@ -268,17 +263,17 @@ def _conditioning(parts: Parts, network: nn.Module, latents: Tensor) -> Conditio
 
 def _measure(name: str, module: nn.Module, run: Callable[[], Any], num_calls: int) -> Stage:
     weights = list(_tensors(module))
-    counter, memory = FlopCounterMode(display=False), MemoryMeter(weights)
+    meter = MemoryMeter(weights)
     forget_tables()  # left over from an earlier call, they would not be counted
-    with torch.no_grad(), FusedAttention(), counter, memory:
+    with torch.no_grad(), FusedAttention(), meter:
         run()
     return Stage(
         name=name,
         num_parameters=sum(parameter.numel() for parameter in module.parameters()),
         weight_bytes=sum(tensor.nbytes for tensor in weights),
-        activation_bytes=memory.peak,
-        flops=counter.get_total_flops(),
-        traffic_bytes=memory.traffic,
+        activation_bytes=meter.peak,
+        flops=meter.flops,
+        traffic_bytes=meter.traffic,
         num_calls=num_calls,
     )
 
@@ -286,75 +281,6 @@ def _measure(name: str, module: nn.Module, run: Callable[[], Any], num_calls: in
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.parameters()
     yield from module.buffers()
-
-
-class FusedAttention(TorchFunctionMode):
-    """Plans attention as real devices compute it: fused, the scores never in memory.
-
-    On the meta device alone attention falls apart into products and a softmax.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        q, k, v, *rest = args
-        mask = rest[0] if rest else kwargs.get("attn_mask")
-        if v.shape[-1] != q.shape[-1]:
-            return func(*args, **kwargs)
-        mask = None if mask is None else mask.to(q.dtype)
-        fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        return fused(q, k, v, attn_mask=mask)[0]
-
-
-class MemoryMeter(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive, and those that operations read and write.
-
-    Args:
-        known: Tensors that do not count, such as weights.
-    """
-
-    def __init__(self, known: list[Tensor]) -> None:
-        super().__init__()
-        self.live = self.peak = self.traffic = 0
-        self._seen = WeakIdKeyDictionary()
-        for tensor in known:
-            self._seen[tensor.untyped_storage()] = True
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        made = list(_tensors_in(out))
-        if not func.is_view:
-            self.traffic += sum(tensor.nbytes for tensor in [*made, *_tensors_in((args, kwargs))])
-        for tensor in made:
-            self._count(tensor.untyped_storage())
-        return out
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._seen:
-            return
-        self._seen[storage] = True
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, storage.nbytes())
-
-    def _free(self, num_bytes: int) -> None:
-        self.live -= num_bytes
-
-
-def _tensors_in(values: Any) -> Iterator[Tensor]:
-    """What an operation was given or gave; torch's own walk through any tree takes far longer."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _tensors_in(value)
-    elif isinstance(values, dict):
-        yield from _tensors_in(list(values.values()))
 
 
 def measure_machine(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Machine:
