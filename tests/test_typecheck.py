@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from jaxtyping import Float, TypeCheckError
+from jaxtyping import Float, Int, Shaped, TypeCheckError
 from torch import Tensor
 from typecheck import check, jaxtyped
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nowhere import Unknown
 
 checked = jaxtyped(typechecker=check)
+NOTHING = torch.ones(4)
 Pair = tuple[Float[Tensor, "b c"], Float[Tensor, "b d"]]
 
 
@@ -115,3 +116,52 @@ def test_the_package_is_checked():
 
     with pytest.raises(TypeCheckError):
         fold_frames(torch.ones(2, 3, 4, 5))
+
+
+def outer(size):
+    seen = torch.ones(size)
+
+    @checked
+    def inner(x: Float[Tensor, "b c"], y: Float[Tensor, "c d"], count: int = 1) -> Tensor | None:
+        return seen + count if x.shape[1] == size else None
+
+    return inner
+
+
+def test_functions_within_others_are_checked_one_by_one():
+    for size in (2, 3):
+        inner = outer(size)
+        assert torch.equal(inner(torch.ones(4, size), torch.ones(size, 5)), torch.ones(size) + 1)
+        with pytest.raises(TypeCheckError):
+            inner(torch.ones(4, size), torch.ones(size + 1, 5))
+        with pytest.raises(TypeCheckError):
+            inner(torch.ones(4, size), torch.ones(size, 5), "1")
+
+
+@checked
+def kinds(
+    some: Float[Tensor, "3 _ ..."],
+    ends: Int[Tensor, "b ... c"] | Float[Tensor, " b"],
+    more: Shaped[Tensor, "4 ..."] = NOTHING,
+) -> Float[Tensor, "b 3"]:
+    return more if more.ndim == 2 else torch.ones(len(ends), 3)
+
+
+def test_axes_may_be_of_any_number_and_size():
+    some, whole = torch.ones(3, 5, 7), torch.ones(4, 2).long()
+    assert kinds(some, whole).shape == (4, 3)
+    assert kinds(some[..., 0].bfloat16(), torch.ones(4)).shape == (4, 3)
+    assert kinds(torch.nn.Parameter(some), torch.ones(4, 6, 6, 2).int()).shape == (4, 3)
+    wrong = [
+        (some[:2], whole),
+        (some[:, 0, 0], whole),
+        (some.long(), whole),
+        (some, whole[:, 0]),
+        (some, whole.float()),
+        (some, whole.numpy()),
+        (some, whole, torch.ones(4, 2)),
+        (some, whole, [[1.0] * 3] * 4),
+    ]
+    for arguments in wrong:
+        with pytest.raises(TypeCheckError):
+            kinds(*arguments)
