@@ -22,6 +22,7 @@ from tests.pretrained.tiny_dit import (
 from vdm.types import Conditioning
 
 STEPS = 3  # the first, one with a past, the last
+FEW = 2  # of samplers without a past
 PROMPTS, NEGATIVE = ["a cat runs", "the dogs"], "rain"
 REFERENCE = "diffusers"
 COGVIDEOX = {
@@ -90,7 +91,7 @@ def _latte_frames(ours, theirs):
             prompt,
             negative_prompt=NEGATIVE,
             video_length=5,
-            num_inference_steps=STEPS,
+            num_inference_steps=FEW,
             generator=torch.Generator().manual_seed(seed),
             clean_caption=False,
             output_type="pt",
@@ -98,7 +99,7 @@ def _latte_frames(ours, theirs):
         ).frames
         for prompt, seed in zip(PROMPTS, seeds, strict=True)
     ]
-    clip = _quietly(ours, num_frames=5, seed=seeds, **common)
+    clip = _quietly(ours, FEW, num_frames=5, seed=seeds, **common)
     return clip.frames, torch.cat(made).transpose(1, 2)
 
 
@@ -142,18 +143,18 @@ def _ltx_frames(ours, theirs, moves=False, ends=False):
     made = theirs(
         prompt=PROMPTS,
         negative_prompt=[NEGATIVE] * B,
-        num_inference_steps=STEPS,
+        num_inference_steps=FEW,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         output_type="pt",
         **common,
         **told,
     )
-    clip = _quietly(ours, seed=seeds, **common, **given)
+    clip = _quietly(ours, FEW, seed=seeds, **common, **given)
     return clip.frames, made.frames.transpose(1, 2)
 
 
-def _quietly(generate, **asked):
-    return quietly(generate, PROMPTS, negative_prompt=[NEGATIVE] * B, steps=STEPS, **asked)
+def _quietly(generate, steps=STEPS, **asked):
+    return quietly(generate, PROMPTS, negative_prompt=[NEGATIVE] * B, steps=steps, **asked)
 
 
 def _network(kind, ours, theirs, num_frames):

@@ -6,7 +6,7 @@ from torchvision.transforms.functional import to_pil_image
 from tests.pretrained.parity_common import B, load_saved, quietly
 from tests.pretrained.tiny_dit import call_hunyuan, hunyuan_pipeline, see_little, told_hunyuan
 
-STEPS = 3
+STEPS = 2
 PROMPTS, SEEDS = ["a cat runs", "the dogs"], [11, 5]
 SYSTEMS = {
     "HunyuanVideo": "t2v",

@@ -18,7 +18,7 @@ SYSTEMS = {
     "LaVie super-resolution": "lavie_vsr.pt",
 }
 REFERENCE = "LaVie's code, rewritten on diffusers"
-B, T, STEPS = 2, 5, 3
+B, T, STEPS = 2, 5, 2
 SIZE = (7, 10)
 PROMPTS, NEGATIVES, SEEDS = ["a cat", "dogs run"], ["rain", "rain"], [11, 5]
 

@@ -29,9 +29,9 @@ def pairs(system):
         "network": [_network(ours, release)],
         "autoencoder": [_encoder(ours, release), _decoder(ours, release)],
         "frames": [
-            _frames(ours, release, 5),
-            _frames(ours, release, 4, image=first),
-            _frames(ours, release, 3, image=first, last_image=last),
+            _frames(ours, release, 3),
+            _frames(ours, release, 2, image=first),
+            _frames(ours, release, 2, image=first, last_image=last),
         ],
     }
 

@@ -9,7 +9,7 @@ from tests.pretrained import tiny_models
 from tests.pretrained.parity_common import B, image_vae_pairs, load_saved, quietly
 from vdm.types import Conditioning
 
-T, STEPS = 3, 3
+T, STEPS = 3, 2
 SIZE = (7, 10)  # of latents; those of frames are even
 PROMPTS, NEGATIVE = ["a cat", "dogs run"], "rain"
 REFERENCE = "diffusers"
@@ -86,7 +86,7 @@ def _network(system, ours, theirs, size):
 def _frames(system, ours, theirs):
     """Of whole clips, guidance on, from the same noise."""
     theirs.set_progress_bar_config(disable=True)
-    height, width = 24, 40
+    height, width = (16, 24) if system == "Stable Video Diffusion" else (24, 40)
     common = {"num_frames": T, "height": height, "width": width}
     side = ours.autoencoder.strides[1]
     noise = torch.randn(B, 4, T, height // side, width // side)
@@ -117,7 +117,7 @@ def _frames(system, ours, theirs):
 
 
 def _changed_frames(ours, theirs):
-    """Of clips that are made from others, what is drawn included."""
+    """Of clips that are made from others, what is drawn included; the first step is left out."""
     names = ("vae", "text_encoder", "tokenizer", "unet", "motion_adapter", "scheduler")
     parts = {name: getattr(theirs, name) for name in names}
     change = diffusers.AnimateDiffVideoToVideoPipeline(**parts)
@@ -130,11 +130,11 @@ def _changed_frames(ours, theirs):
         **common,
         height=24,
         width=40,
-        num_inference_steps=STEPS,
+        num_inference_steps=STEPS + 1,
         output_type="pt",
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
     )
     video = (video * 255).floor() / 255  # as pictures hold them
-    told = {"height": 24, "width": 40, "steps": STEPS, "seed": seeds}
+    told = {"height": 24, "width": 40, "steps": STEPS + 1, "seed": seeds}
     clip = quietly(ours, PROMPTS, video=video, **common, **told)
     return clip.frames, made.frames.transpose(1, 2)

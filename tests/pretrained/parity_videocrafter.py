@@ -13,7 +13,7 @@ from tests.pretrained.tiny_videocrafter import TinyVideoCrafter, tiny_sizes
 from vdm.types import Conditioning
 from vdm.utils.rng import SampleNoise
 
-T, STEPS = 3, 4
+T, STEPS = 3, 2
 SIZE = (7, 10)  # of latents; those of frames are even
 PROMPTS, NEGATIVE, SEEDS = ["a cat", "dogs run"], "rain", [11, 5]
 REFERENCE = "diffusers' parts"
@@ -52,8 +52,8 @@ def _network(ours, theirs, size):
 
 def _frames(ours, theirs):
     """Of whole clips, guidance on, from the same noise."""
-    noise = torch.randn(B, 4, T, 12, 20)
-    told = {"num_frames": T, "height": 24, "width": 40, "steps": STEPS, "guidance_scale": 3.0}
+    noise = torch.randn(B, 4, T, 6, 10)
+    told = {"num_frames": T, "height": 12, "width": 20, "steps": STEPS, "guidance_scale": 3.0}
     rates, given = {"fps": 16.0}, None
     if theirs.has_picture:
         given = [to_pil_image(picture) for picture in torch.rand(B, 3, 30, 50)]

@@ -137,7 +137,7 @@ def _forms(value: Any, found: list[Any]) -> bool:
         return value.is_meta
     if isinstance(value, (tuple, list)):
         found.append(len(value))
-        return all([_forms(part, found) for part in value])
+        return all(_forms(part, found) for part in value)
     found += (type(value), value)  # for 1 equals True
     return True
 
