@@ -9,6 +9,7 @@ CODE = """
 import torch
 from vdm.layers.factorization import Spatial, Temporal
 from vdm.models.dit import VideoDiT
+from vdm.models.regions import keep_einops_whole
 from vdm.models.unet3d import UNet3D
 from vdm.models.unet3d_blocks import Heads, Signals, UNetOptions
 from vdm.models.unet3d_temporal import TemporalConvStack, TemporalTransformer
@@ -22,6 +23,7 @@ def check(module, *arguments):
     assert torch.allclose(compiled(*arguments), module(*arguments), atol=1e-5)
 
 
+keep_einops_whole()
 torch.manual_seed(0)
 dit = VideoDiT(3, 36, 2, 3, text_dim=10, factorization=[Spatial(), Temporal(True, 2)])
 cond = Conditioning(text=torch.randn(2, 7, 10), text_mask=torch.ones(2, 7))
