@@ -26,7 +26,7 @@ def tiny(name):
     design, scale, in_time = DESIGNS[name]
     torch.manual_seed(0)
     doubles = in_time if name == "CogVideoX" else in_time[::-1]
-    vae = CausalVAE(design, scale, 3, (4, 8, 8), 1, 2, in_time, doubles)
+    vae = CausalVAE(design, scale, 3, (4, 8, 8), 1, 1, in_time, doubles)
     for parameter in vae.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     return vae.eval()
@@ -62,7 +62,7 @@ def test_a_copied_state_is_a_point_to_go_back_to(vae):
 
 
 def test_memory_of_decoding_grows_by_the_frames_alone(vae):
-    assert memory_beside_frames(vae, 17) <= 1.02 * memory_beside_frames(vae, 5)
+    assert memory_beside_frames(vae, 9) <= 1.02 * memory_beside_frames(vae, 5)
 
 
 def test_with_gradients_it_does_the_same_in_other_memory(vae):

@@ -57,7 +57,7 @@ def test_a_window_is_a_clip_of_its_own():
 
 def test_memory_of_decoding_grows_by_the_frames_alone():
     vae = make(window=4, step=3)
-    assert memory_beside_frames(vae, 17) <= 1.02 * memory_beside_frames(vae, 8)
+    assert memory_beside_frames(vae, 14) <= 1.02 * memory_beside_frames(vae, 8)
 
 
 @torch.no_grad()

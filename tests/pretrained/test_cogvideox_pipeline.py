@@ -98,8 +98,8 @@ def test_a_clip_is_made_anew(kind, loaded):
     movie = torch.rand(3, NUM_FRAMES, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
     again = CogVideoXVideoToVideoPipeline(**theirs.components)
     both = {"strength": 0.7}
-    expected = their_frames(again, video=[movie.transpose(0, 1)] * 2, num_inference_steps=6, **both)
-    made = our_frames(generate, video=movie, steps=6, **both)
+    expected = their_frames(again, video=[movie.transpose(0, 1)] * 2, num_inference_steps=4, **both)
+    made = our_frames(generate, video=movie, steps=4, **both)
     agree(made, expected)
 
 

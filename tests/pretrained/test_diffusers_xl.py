@@ -104,8 +104,8 @@ def test_an_image_model_moves_and_zeros_stand_for_what_is_not_said(theirs, tmp_p
     assert ours.parts.system == "AnimateDiff SDXL"
     assert ours.parts.defaults.guidance_scale == 5.0
     noise, common = torch.randn(1, 4, 3, 6, 10), {"height": 24, "width": 40, "guidance_scale": 4.0}
-    asked = {"num_frames": 3, "num_inference_steps": 3, "output_type": "pt", "latents": noise}
-    told = {"num_frames": 3, "steps": 3, "noise": noise, "progress": False, **common}
+    asked = {"num_frames": 3, "num_inference_steps": 2, "output_type": "pt", "latents": noise}
+    told = {"num_frames": 3, "steps": 2, "noise": noise, "progress": False, **common}
     unsaid = ours("a cat", **told).frames
     agree(unsaid, theirs("a cat", **asked, **common).frames.transpose(1, 2))
     empty = ours("a cat", negative_prompt="", **told).frames

@@ -22,7 +22,7 @@ from vdm.pretrained.llama_folder import current_key, llava_entries, llava_parts
 
 PROMPTS, SEEDS = ["a cat runs", "the dogs"], [11, 5]
 SIZE = {"height": 16, "width": 32}
-ASKED = {"steps": 3, "seed": SEEDS, "progress": False}
+ASKED = {"steps": 2, "seed": SEEDS, "progress": False}
 pytestmark = pytest.mark.filterwarnings("ignore:.*was not trained on")
 
 
@@ -91,7 +91,7 @@ def test_guidance_leads_away_from_a_black_picture(both, pictures):
         PROMPTS,
         true_cfg_scale=2.0,
         guidance_scale=4.0,
-        num_inference_steps=3,
+        num_inference_steps=2,
         num_frames=9 + surplus,
         generator=draws,
         output_type="pt",

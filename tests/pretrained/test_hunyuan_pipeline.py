@@ -71,12 +71,12 @@ def test_guidance_is_told_or_done(theirs, generate):
         negative_prompt=[NEGATIVE] * 2,
         true_cfg_scale=2.0,
         guidance_scale=4.0,
-        num_inference_steps=3,
+        num_inference_steps=2,
         output_type="pt",
         **SIZE,
         **common,
     ).frames.transpose(1, 2)
-    asked = SIZE | {"steps": 3, "seed": SEEDS, "progress": False}
+    asked = SIZE | {"steps": 2, "seed": SEEDS, "progress": False}
     both = generate(
         PROMPTS,
         negative_prompt=[NEGATIVE] * 2,
