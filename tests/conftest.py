@@ -8,6 +8,7 @@ the checks (``torch.compile(fullgraph=True)``) goes into a subprocess.
 import gc
 import os
 
+import no_draws
 import pytest
 import typecheck
 
@@ -32,6 +33,7 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Modules are taken down as ever."""
     gc.unfreeze()
+no_draws.install()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,5 +1,7 @@
 """The terms of the autoencoder's loss."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
@@ -31,10 +33,12 @@ def test_reconstruction_and_kl_are_per_pixel_value(kind, expected):
     assert loss.item() == pytest.approx(expected + 0.1 * kl)
 
 
-def test_perceptual_loss_is_lpips_with_the_users_weights(tmp_path):
+def test_perceptual_loss_is_lpips_with_the_users_weights(tmp_path, monkeypatch):
     vgg = pytest.importorskip("torchvision.models.vgg")
     lpips = pytest.importorskip("torchmetrics.image.lpip")
     backbone = vgg.make_layers(vgg.cfgs["D"], batch_norm=False)
+    # Without the classifier behind it, which is most of its weights.
+    monkeypatch.setattr("torchvision.models.vgg16", lambda **_: SimpleNamespace(features=backbone))
     state = {f"features.{name}": value for name, value in backbone.state_dict().items()}
     torch.save(state, tmp_path / "vgg16.pth")
     features = VGGFeatures(str(tmp_path / "vgg16.pth"))

@@ -2,6 +2,7 @@
 
 import tempfile
 import warnings
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ def pairs(system):
     Args:
         system: One of ``SYSTEMS``.
     """
-    release = Release()
+    release = _release()
     with tempfile.TemporaryDirectory() as folder:
         release.save_pretrained(Path(folder))
         ours = vdm.load(Path(folder) / SYSTEMS[system])
@@ -43,6 +44,11 @@ def pairs(system):
         "autoencoder": image_vae_pairs(ours, theirs),
         "frames": [frames],
     }
+
+
+@cache
+def _release():
+    return Release()
 
 
 def _network(system, ours, release, size):

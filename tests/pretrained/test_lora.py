@@ -23,15 +23,28 @@ HEAD = ("r", "lora_alpha", "target_modules", "use_dora", "use_rslora", "alpha_pa
 
 
 @pytest.fixture
-def theirs(tmp_path):
-    model = animatediff()
-    model.save_pretrained(tmp_path / "model")
-    return model
+def theirs():
+    """One that may be changed."""
+    return animatediff()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The same, as it is."""
+    path = tmp_path_factory.mktemp("plain") / "model"
+    animatediff().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def noise():
-    return torch.randn(2, 4, 3, 6, 10)
+    return torch.randn(2, 4, 3, 6, 10, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def without(folder, noise):
+    """What it makes."""
+    return our_frames(vdm.load(folder), noise)
 
 
 def draw(module, std=0.2):
@@ -67,27 +80,26 @@ def of_authors(network):
 
 
 @pytest.mark.filterwarnings("ignore:.*was not trained on")
-def test_motion_changes_as_there(theirs, noise, tmp_path):
+def test_motion_changes_as_there(theirs, folder, noise, without, tmp_path):
     original, renamed = of_authors(theirs.unet)
     torch.save({"state_dict": original, "animatediff_config": {"x": 1}}, tmp_path / "v2_lora.ckpt")
     (tmp_path / "hub").mkdir()
     save_file(renamed, tmp_path / "hub" / "diffusion_pytorch_model.safetensors")
-    without = our_frames(vdm.load(tmp_path / "model"), noise)
     theirs.load_lora_weights(tmp_path / "hub", weight_name="diffusion_pytorch_model.safetensors")
     theirs.set_adapters(theirs.get_active_adapters(), [SCALE])
     expected = their_frames(theirs, noise)
     for source in ("v2_lora.ckpt", "hub"):
-        ours = our_frames(vdm.load(tmp_path / "model", lora={tmp_path / source: SCALE}), noise)
+        ours = our_frames(vdm.load(folder, lora={tmp_path / source: SCALE}), noise)
         agree(ours, expected)
         assert float((ours - without).abs().max()) > 0.01
 
 
-def test_a_weight_gets_exactly_what_its_maps_make(theirs, tmp_path):
+def test_a_weight_gets_exactly_what_its_maps_make(theirs, folder, tmp_path):
     original, _ = of_authors(theirs.unet)
     torch.save(original, tmp_path / "v2_lora.ckpt")
-    before = load_unet(tmp_path / "model" / "unet").state_dict()
+    before = load_unet(folder / "unet").state_dict()
     files = read_loras({tmp_path / "v2_lora.ckpt": SCALE})
-    after = load_unet(tmp_path / "model" / "unet", lora=files).state_dict()
+    after = load_unet(folder / "unet", lora=files).state_dict()
     stem = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0"
     down, up = (
         original[f"module.{stem}.attention_blocks.1.processor.to_out_lora.{side}.weight"]
@@ -119,16 +131,14 @@ def of_kohya(model):
 
 
 @pytest.mark.filterwarnings("ignore:.*was not trained on")
-def test_every_map_of_an_image_model_may_be_changed(theirs, noise, tmp_path):
+def test_every_map_of_an_image_model_may_be_changed(theirs, folder, noise, tmp_path):
     state = of_kohya(theirs)
     kernels = {value.shape[2:] for value in state.values()}
     assert torch.Size([3, 3]) in kernels
     save_file(state, tmp_path / "AnimateLCM_sd15_t2v_lora.safetensors")
     theirs.load_lora_weights(tmp_path / "AnimateLCM_sd15_t2v_lora.safetensors")
     theirs.set_adapters(theirs.get_active_adapters(), [SCALE])
-    ours = vdm.load(
-        tmp_path / "model", lora={tmp_path / "AnimateLCM_sd15_t2v_lora.safetensors": SCALE}
-    )
+    ours = vdm.load(folder, lora={tmp_path / "AnimateLCM_sd15_t2v_lora.safetensors": SCALE})
     agree(our_frames(ours, noise), their_frames(theirs, noise))
     x, text = torch.randn(2, 4, 3, 7, 10), torch.randn(2, 5, 16)
     steps = torch.tensor([981.0, 41.0])
@@ -189,8 +199,9 @@ def test_maps_of_an_xl_model_have_the_names_of_its_authors(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*was not trained on")
-def test_what_training_there_leaves_is_read_with_the_scale_in_its_head(theirs, noise, tmp_path):
-    without = our_frames(vdm.load(tmp_path / "model"), noise)
+def test_what_training_there_leaves_is_read_with_the_scale_in_its_head(
+    theirs, folder, noise, without, tmp_path
+):
     state, head = {}, {}
     for part, ends in {
         "unet": ("to_q", r"to_out\.0", r"net\.2"),
@@ -208,7 +219,7 @@ def test_what_training_there_leaves_is_read_with_the_scale_in_its_head(theirs, n
         state, path, {"format": "pt", "lora_adapter_metadata": json.dumps(head, default=list)}
     )
     theirs.load_lora_weights(path)
-    ours = our_frames(vdm.load(tmp_path / "model", lora=tmp_path / "lora"), noise)
+    ours = our_frames(vdm.load(folder, lora=tmp_path / "lora"), noise)
     agree(ours, their_frames(theirs, noise))
     assert float((ours - without).abs().max()) > 0.01
 

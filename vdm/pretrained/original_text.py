@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import re
 from collections.abc import Mapping
@@ -109,13 +110,12 @@ def open_clip_tokenizer(length: int = 77) -> dict[str, str]:
     Raises:
         ValueError: If open-clip is not installed.
     """
-    try:
-        import open_clip
-    except ModuleNotFoundError as error:
+    found = importlib.util.find_spec("open_clip")  # its file alone: the package itself is slow
+    if found is None or found.origin is None:
         raise ValueError(
             "the vocabulary of this model comes with open-clip: pip install 'vdm[encoders]'"
-        ) from error
-    path = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+        )
+    path = Path(found.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
     merges = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : MERGES + 1]
     letters = list(_letters())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
