@@ -67,7 +67,6 @@ def measured(folder):
         pytest.skip("only Linux tells the peak of a part of a program")
     words = [sys.executable, "-c", LOAD, str(folder), *DTYPES]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    print(done.stdout)
     rows = [line.split() for line in done.stdout.splitlines()]
     return {dtype: (int(growth), int(weights)) for dtype, growth, weights in rows}
 

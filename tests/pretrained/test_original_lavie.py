@@ -257,15 +257,15 @@ def test_the_image_model_has_to_be_one(folder, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*not trained on")
-def test_it_is_written_and_read_back(folder, base, tmp_path):
+def test_it_is_written_and_read_back(folder, between, larger, tmp_path):
     vdm.pretrained.convert(folder / "lavie_interpolation.pt", tmp_path / "ours")
-    there, here = vdm.load(folder / "lavie_interpolation.pt"), vdm.load(tmp_path / "ours")
+    there, here = between, vdm.load(tmp_path / "ours")
     told = {"cond": told_of(torch.randn(1, 4, 2, 2, 3)), "num_frames": 5, "height": 8, "width": 12}
     one, other = (model("a cat", steps=1, seed=1, **told, **QUIET) for model in (there, here))
     assert torch.equal(one, other)
     assert here.parts.defaults == there.parts.defaults
     vdm.pretrained.convert(folder / "lavie_vsr.pt", tmp_path / "larger")
-    there, here = vdm.load(folder / "lavie_vsr.pt"), vdm.load(tmp_path / "larger")
+    there, here = larger, vdm.load(tmp_path / "larger")
     assert here.parts.given == there.parts.given
     told = {"video": torch.rand(3, 2, 3, 4), "steps": 1, "seed": 1}
     assert torch.equal(here("a cat", **told, **QUIET), there("a cat", **told, **QUIET))

@@ -16,5 +16,5 @@ def test_most_memory_is_a_share_of_the_references(name, most, monkeypatch):
     for size in ("PIECE", "MIN_TOKENS", "PIECE_OF_VOLUME", "MIN_PIXELS"):
         monkeypatch.setattr(pieces, size, getattr(pieces, size) // SHARE)
     monkeypatch.setattr(speed, "WIDTHS", WIDTHS)
-    ours, theirs = CASES[name](size=SMALL)
+    ours, theirs = CASES[name](size=SMALL, frames=6)
     assert peak_bytes(ours) <= most * peak_bytes(theirs)
