@@ -30,7 +30,7 @@ PUBLISHED = {
 }
 """Parameters and keys."""
 UNET = "model.diffusion_model."
-SMALL = {"num_frames": 2, "height": 16, "width": 24, "steps": 2, "progress": False}
+SMALL = {"num_frames": 2, "height": 16, "width": 24, "steps": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def both(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def state():
+def state(both):
     """The tensors of a file."""
-    return TinyVideoCrafter("videocrafter2").state()
+    return both("videocrafter2")[0].state()
 
 
 def load(state, path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ class ClipTextEncoder(nn.Module):
         super().__init__()
         self.model = build_clip(self.kind, config)
         self.max_length: int = self.model.config.max_position_embeddings
-        self._tokenize = _tokenizer(tokenizer)
+        self._tokenize = _tokenizer(tuple(tokenizer.items()))
         self.pad_id: int = self._tokenize.pad_token_id if pad_id is None else pad_id
         count = self.model.config.vocab_size
         if self.pad_id is None or len(self._tokenize) > count or not 0 <= self.pad_id < count:
@@ -96,17 +97,22 @@ class ClipTextEncoder(nn.Module):
         return self(prompts)
 
 
-def _tokenizer(files: Mapping[str, str]) -> Any:
-    """The tokenizer that some files make, without a trace of where they lie."""
+@functools.lru_cache(maxsize=2)
+def _tokenizer(files: tuple[tuple[str, str], ...]) -> Any:
+    """The tokenizer that some files make, without a trace of where they lie.
+
+    It is slow to make, and models share it: the stages of a cascade, and most that are published.
+    """
     from transformers import CLIPTokenizer
 
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
+        for name, text in files:
             (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
         try:
             return CLIPTokenizer.from_pretrained(folder)
-        except Exception as error:  # files of others, of which each goes wrong in its own way
-            raise ValueError(f"got tokenizer files {sorted(files)}, which make none") from error
+        except Exception as error:  # each file of others goes wrong in its own way
+            names = sorted(dict(files))
+            raise ValueError(f"got tokenizer files {names}, which make none") from error
 
 
 def read_tokenizer(folder: Path) -> dict[str, str]:
