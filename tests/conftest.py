@@ -19,6 +19,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 typecheck.install("vdm")
+no_draws.install()
 # What collecting makes stays until the end: looking through it for garbage, again and again, would
 # take a large part of the time.
 gc.disable()
@@ -33,7 +34,6 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Modules are taken down as ever."""
     gc.unfreeze()
-no_draws.install()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

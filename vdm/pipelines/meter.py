@@ -81,8 +81,10 @@ class MemoryMeter(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func.is_view:  # of which there is nothing to count
-            return func(*args, **kwargs)
+        if func.is_view:  # of what is alive, and may have been before: nothing is read or written
+            out = func(*args, **kwargs)
+            self._count_all(out)
+            return out
         told: list[Any] = [func]
         is_meta = _forms((args, tuple(kwargs.items())), told)
         key = tuple(told) if is_meta else None
@@ -90,7 +92,7 @@ class MemoryMeter(TorchDispatchMode):
         if known is None:
             out = func(*args, **kwargs)
             known = self._find(func, args, kwargs, out)
-            if key is not None and _is_determined(args, out):
+            if key is not None and _is_determined(args, kwargs, out):
                 self._known[key] = known
         elif known.made is None:
             out = args[0]
@@ -99,9 +101,12 @@ class MemoryMeter(TorchDispatchMode):
             out = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
         self.flops += known.flops
         self.traffic += known.traffic
+        self._count_all(out)
+        return out
+
+    def _count_all(self, out: Any) -> None:
         for tensor in (out,) if isinstance(out, Tensor) else _tensors(out):
             self._count(tensor.untyped_storage())
-        return out
 
     def _find(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> Known:
         """What an operation has given."""
@@ -142,11 +147,11 @@ def _forms(value: Any, found: list[Any]) -> bool:
     return True
 
 
-def _is_determined(args: Any, out: Any) -> bool:
+def _is_determined(args: Any, kwargs: dict[str, Any], out: Any) -> bool:
     """Whether it is a new tensor on the meta device, or the first argument as it was."""
     if not isinstance(out, Tensor) or not out.is_meta:
         return False
     if args and out is args[0]:
         return True
-    given = {id(tensor.untyped_storage()) for tensor in _tensors(args)}
+    given = {id(tensor.untyped_storage()) for tensor in _tensors((args, kwargs))}
     return id(out.untyped_storage()) not in given
