@@ -184,7 +184,7 @@ class Enlarge(FrameUpsample):
         lines, some = out.unflatten(2, (h, 2)), num_frames(x)
         for at in range(0, n, some):
             few = frames[at : at + some]
-            step = num_rows(few, MIN_PIXELS)
+            step = num_rows(few, MIN_PIXELS // 2)
             for start in range(0, h, step):
                 above = min(start, 1)
                 rows = few[:, :, start - above : start + step + 1]
