@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vdm.layers import pieces
+from vdm.layers.conv import CausalConv3d
 from vdm.layers.frames import FrameConv
 from vdm.layers.norms import at_rest, make_group_norm
 from vdm.layers.pieces import FRAMES, HEIGHT, add_branch, add_to_each, map_pieces, plus, silu, times
@@ -165,11 +166,13 @@ def test_folded_frames_keep_channels_last(clip, samples, frames):
         assert result.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("conv", [FrameConv(C, 9), CausalConv3d(C, 9, (3, 3, 3))], ids=["2D", "3D"])
 @torch.no_grad()
-def test_an_arranged_kernel_changes_no_bit(clip):
-    conv = FrameConv(C, 9)
+def test_an_arranged_kernel_changes_no_bit(clip, conv):
     expected, kernel = conv(clip), conv.weight.detach().clone()
-    conv.weight.data = kernel.contiguous(memory_format=conv.layout)
+    order = conv.memory_order
+    back = [order.index(axis) for axis in range(kernel.ndim)]
+    conv.weight.data = kernel.permute(order).contiguous().permute(back)
     assert conv.weight.stride() != kernel.stride()
     assert torch.equal(conv.weight, kernel)
     assert torch.equal(conv(clip), expected)
