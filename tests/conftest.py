@@ -8,15 +8,16 @@ the checks (``torch.compile(fullgraph=True)``) goes into a subprocess.
 import gc
 import os
 
-import no_draws
 import pytest
-import typecheck
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
-    # Tests in several processes share the cores; set before torch counts them.
+    # Tests in several processes share the cores; set before torch, which what follows imports, counts them.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+import no_draws
+import typecheck
 
 typecheck.install("vdm")
 no_draws.install()
