@@ -13,6 +13,7 @@ from PIL import Image
 from textured_clips import smooth_noise
 
 import vdm
+from tests.certify import row
 from tests.pretrained import tiny_models
 from tests.pretrained.lavie_release import Release
 from tests.pretrained.open_sora_2_release import ReleaseV2, small_vae
@@ -124,13 +125,7 @@ def test_the_tables_are_those_of_the_stored_scores(name):
 
 def test_the_certificates_are_those_of_the_package():
     for found in systems():
-        parts = [
-            f"{found.parts[name].max_rel:.1e}" if name in found.parts else "-"
-            for name in ("network", "autoencoder")
-        ]
-        frames = f"{found.max_abs:.1e}" if "frames" in found.parts else "-"
-        cells = [found.system, f"{found.reference} {found.version}", *parts, frames]
-        assert f"| {' | '.join(cells)} |" in README
+        assert row(found) in README
 
 
 def test_the_tree_names_every_package():

@@ -122,6 +122,7 @@ def test_what_is_said_of_a_picture_makes_a_difference(svd, pictures, tmp_path):
     assert (defaults.num_frames, defaults.guidance_scale, defaults.fps) == (4, (1.0, 3.0), 7.0)
     ask = {"height": 12, "width": 20, "num_frames": 3, "steps": 1, "seed": 0, "progress": False}
     ask["output"] = "latents"
+    rounding = 1e-3  # the one step is from noise of scale 700
 
     def made(**changes):
         return generate(**{"image": pictures[0], **ask, **changes})
@@ -129,10 +130,10 @@ def test_what_is_said_of_a_picture_makes_a_difference(svd, pictures, tmp_path):
     usual = made()
     assert torch.equal(usual, made(motion_bucket=127.0, noise_aug=0.02))
     for change in ({"motion_bucket": 1.0}, {"noise_aug": 0.0}, {"fps": 30}, {"seed": 1}):
-        assert not torch.allclose(usual, made(**change), atol=1e-4), change
+        assert not torch.allclose(usual, made(**change), rtol=0, atol=10 * rounding), change
     both = generate(image=pictures, **ask)
     alone = made(image=pictures[1], seed=1)
-    torch.testing.assert_close(both[1:], alone, rtol=0, atol=1e-4)
+    torch.testing.assert_close(both[1:], alone, rtol=0, atol=rounding)
     for refused, message in (
         ({"image": None}, "got no image, model 'svd' needs one"),
         ({"video": torch.zeros(3, 3, 12, 20)}, "model 'svd' moves a picture: expected image alone"),
