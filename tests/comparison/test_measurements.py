@@ -41,3 +41,20 @@ def test_one_clip_again_and_again_has_no_diversity(load):
     load(generate)
     (row,) = measurements.diversity("model", {}, seed=0, is_smoke=True)
     assert row["distance"] == row["ratio"] == 0 < row["distance of real clips"]
+
+
+def test_the_network_is_measured_once_for_every_number_of_steps(load, monkeypatch):
+    asked = []
+
+    def scores(filler, stride, *, n, steps, **settings):
+        asked.append((filler, stride, n, steps))
+        of = {name: SimpleNamespace(value=float(steps)) for name in ("psnr", "ssim")}
+        return {"linear": of, "interpolated": of}
+
+    load("filler")
+    monkeypatch.setattr(measurements, "interpolation_scores", scores)
+    rows = measurements.fill_in_by_steps("model", {"steps": 25}, seed=3)
+    names = ["linear", *(f"the network, steps {steps}" for steps in measurements.FILL_STEPS)]
+    assert [row["frames filled in by"] for row in rows] == names
+    assert [row["PSNR dB"] for row in rows[1:]] == list(measurements.FILL_STEPS)
+    assert asked == [("filler", 2, 64, steps) for steps in measurements.FILL_STEPS]

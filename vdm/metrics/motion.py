@@ -10,6 +10,8 @@ from vdm.metrics.frechet import Features
 from vdm.metrics.optical_flow import Flow, FlowEstimator
 
 GRID = 32  # side of the flow fields
+SIDE = 2 * GRID  # of the frames between which flow is found: what is finer is mostly noise
+EXTRACTOR = f"dis-medium-{SIDE}"
 SEGMENTS, CELLS, DIRECTIONS = 3, 2, 8
 MIN_FRAMES = SEGMENTS + 2  # so that every segment of the differences holds one
 
@@ -49,10 +51,11 @@ def motion_features(clips: Clips, estimator: FlowEstimator | None = None) -> Fea
 
     Args:
         clips: uint8 clips of at least 5 frames.
-        estimator: Flow estimator; dense inverse search, ``medium``, if ``None``.
+        estimator: Flow estimator; dense inverse search, ``medium``, on frames of 64 pixels if
+            ``None``.
     """
     check_clips(clips, min_frames=MIN_FRAMES)
-    estimator = estimator or FlowEstimator()
+    estimator = estimator or FlowEstimator(side=SIDE)
     return np.stack([motion_features_of_flow(estimator(clip, size=(GRID, GRID))) for clip in clips])
 
 

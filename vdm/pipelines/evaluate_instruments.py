@@ -21,8 +21,8 @@ from vdm.metrics.i3d_files import find_i3d
 from vdm.metrics.inception import NUM_CLASSES, NUM_FEATURES, RESIZE_RULE, Inception
 from vdm.metrics.lpips import LPIPS
 from vdm.metrics.lpips import NAME as LPIPS_NAME
+from vdm.metrics.motion import EXTRACTOR as FLOW
 from vdm.metrics.motion import motion_features
-from vdm.metrics.optical_flow import FlowEstimator
 from vdm.metrics.transnet import load_transnet, transnet_features
 from vdm.metrics.vbench import BACKGROUND, SUBJECT
 from vdm.metrics.videomae import VideoMAE
@@ -152,8 +152,7 @@ def make_instruments(
 def _extractor(name: str, weights: Weights, inception: Callable[[], Inception]) -> Extractor:
     """An extractor by the name of its network."""
     if name == "flow":
-        features = partial(motion_features, estimator=FlowEstimator())
-        return Extractor(name, features, name, is_network=False)
+        return Extractor(name, motion_features, FLOW, is_network=False)
     if name == "transnet":
         features = partial(transnet_features, network=load_transnet(weights.transnet))
         return Extractor(transnet.EXTRACTOR, features, name, transnet.RESIZE_RULE)

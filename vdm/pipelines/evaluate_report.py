@@ -28,6 +28,7 @@ from vdm.metrics.frechet import frechet_distance_inf, frechet_score, frechet_sco
 from vdm.metrics.inception import SPLITS, inception_score
 from vdm.metrics.lpips import NAME as LPIPS
 from vdm.metrics.mmd import Kernel, mmd_score
+from vdm.metrics.motion import EXTRACTOR as FLOW
 from vdm.metrics.oracle import ObjectReading, Reading
 from vdm.metrics.score import Protocol, Score, difference_interval, mean_score
 from vdm.metrics.temporal import Jitter, mean_jitter
@@ -90,7 +91,7 @@ class FeatureDistance:
 
 
 DISTANCES = (
-    FeatureDistance("fmd/flow", "flow", "fmd", "dis-medium"),
+    FeatureDistance("fmd/flow", "flow", "fmd", FLOW),
     FeatureDistance("fd/transnet", "transnet", "fd"),
     FeatureDistance("fvd", "i3d", "fvd"),
     FeatureDistance("fvd/ddof0", "i3d", "fvd", "ddof0", ddof=0),
