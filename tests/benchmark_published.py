@@ -29,6 +29,7 @@ from tests.models.unet3d_oracles import relative_error  # noqa: E402
 from tests.pretrained import speed  # noqa: E402
 from tests.pretrained.speed import Pair, Times, measure_times, peak_bytes  # noqa: E402
 from tests.pretrained.speed_dit import DECODERS, TRANSFORMERS  # noqa: E402
+from vdm.utils.hardware import has_bfloat16  # noqa: E402
 
 ROUNDS = {1: 5, 2: 9}
 """Rounds by the number of threads; a second one is disturbed more."""
@@ -66,7 +67,7 @@ class Row(NamedTuple):
         family: What it is one of.
         error: Relative L2 difference of the results.
         times: By the number of threads.
-        half: In bfloat16 on one thread.
+        half: In bfloat16 on one thread; None where no hardware has it.
         peaks: Bytes of ours and theirs.
     """
 
@@ -74,7 +75,7 @@ class Row(NamedTuple):
     family: Family
     error: float
     times: dict[int, Times]
-    half: Times
+    half: Times | None
     peaks: tuple[int, int]
 
     @property
@@ -104,7 +105,7 @@ def measure(name: str, family: Family) -> Row:
             torch.set_num_threads(threads)
             times[threads] = measure_times(pair, rounds)
         torch.set_num_threads(1)
-        half = measure_times(make(torch.bfloat16), ROUNDS[1])
+        half = measure_times(make(torch.bfloat16), ROUNDS[1]) if has_bfloat16() else None
     finally:
         torch.set_num_threads(before)
     return Row(name, family, error, times, half, peaks)
@@ -131,7 +132,8 @@ def table_of(rows: list[Row]) -> Table:
         times = [_shown(row.times.get(threads)) for threads in ROUNDS]
         megabytes = [f"{peak / 1e6:.0f} MB" for peak in row.peaks]
         verdict = "" if row.is_kept else "MISSED"
-        numbers = [*times, _shown(row.half), f"{row.memory:.2f}", *megabytes, f"{row.error:.0e}"]
+        half = _shown(row.half) if row.half else "none"
+        numbers = [*times, half, f"{row.memory:.2f}", *megabytes, f"{row.error:.0e}"]
         table.add_row(row.name, *numbers, verdict)
     return table
 
