@@ -43,18 +43,19 @@ def test_one_clip_again_and_again_has_no_diversity(load):
     assert row["distance"] == row["ratio"] == 0 < row["distance of real clips"]
 
 
-def test_the_network_is_measured_once_for_every_number_of_steps(load, monkeypatch):
+def test_rules_are_measured_once_and_the_network_for_every_number_of_steps(load, monkeypatch):
     asked = []
 
-    def scores(filler, stride, *, n, steps, **settings):
+    def scores(filler, stride, *, n, steps, beside_rules, **settings):
         asked.append((filler, stride, n, steps))
         of = {name: SimpleNamespace(value=float(steps)) for name in ("psnr", "ssim")}
-        return {"linear": of, "interpolated": of}
+        return {name: of for name in (["linear"] * beside_rules + ["decoded", "interpolated"])}
 
     load("filler")
     monkeypatch.setattr(measurements, "interpolation_scores", scores)
     rows = measurements.fill_in_by_steps("model", {"steps": 25}, seed=3)
-    names = ["linear", *(f"the network, steps {steps}" for steps in measurements.FILL_STEPS)]
-    assert [row["frames filled in by"] for row in rows] == names
-    assert [row["PSNR dB"] for row in rows[1:]] == list(measurements.FILL_STEPS)
-    assert asked == [("filler", 2, 64, steps) for steps in measurements.FILL_STEPS]
+    steps = measurements.FILL_STEPS
+    first, *others = (f"the network, steps {count}" for count in steps)
+    assert [row["frames filled in by"] for row in rows] == [first, "linear", "decoded", *others]
+    assert [row["PSNR dB"] for row in rows] == [steps[0], *steps[:1] * 2, *steps[1:]]
+    assert asked == [("filler", 2, 64, count) for count in steps]

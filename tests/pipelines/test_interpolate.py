@@ -201,6 +201,8 @@ def test_scores_say_how_many_clips_and_how_sure(filler):
             assert rows[metric].n_gen == 3
             assert "clips:stride2" in rows[metric].protocol
     again = interpolation_scores(filler, 2, n=3, batch_size=3, **asked)
+    alone = interpolation_scores(filler, 2, n=3, batch_size=3, beside_rules=False, **asked)
+    assert alone == {name: again[name] for name in ("interpolated", "decoded")}
     assert again["interpolated"]["psnr"].value == pytest.approx(
         scores["interpolated"]["psnr"].value, abs=1e-3
     )

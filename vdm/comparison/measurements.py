@@ -178,13 +178,15 @@ def fill_in_by_steps(
     """
     generate: Any = vdm.load(model)
     filler = generate.last if isinstance(generate, Cascade) else generate
-    rows: dict[str, dict[str, Any]] = {}
+    rows: Rows = []
     for steps in FILL_STEPS[:1] if is_smoke else FILL_STEPS:
-        for row in _filled_in(filler, 2, seed, is_smoke, steps=steps, guidance_scale=1.0):
-            if row[BY] == OURS:
-                row[BY] = f"the network, steps {steps}"
-            rows[row[BY]] = row  # rules on pixels know nothing of steps
-    return [*rows.values()]
+        is_first = steps == FILL_STEPS[0]
+        asked = {"steps": steps, "guidance_scale": 1.0, "beside_rules": is_first}
+        found = {row[BY]: row for row in _filled_in(filler, 2, seed, is_smoke, **asked)}
+        rows.append({**found.pop(OURS), BY: f"the network, steps {steps}"})
+        if is_first:
+            rows += found.values()
+    return rows
 
 
 def _filled_in(filler: Any, stride: int, seed: int, is_smoke: bool, **settings: Any) -> Rows:

@@ -43,6 +43,7 @@ def interpolation_scores(
     batch_size: int = 16,
     seed: int = 0,
     prompts: bool = True,
+    beside_rules: bool = True,
     num_resamples: int = NUM_RESAMPLES,
     progress: bool = False,
     **settings: Any,
@@ -62,6 +63,7 @@ def interpolation_scores(
         batch_size: Clips made together; it changes no score.
         seed: Clip ``k`` starts from noise keyed by (seed, k).
         prompts: Tell the network the captions.
+        beside_rules: Measure what needs no network as well; that is the same for every setting.
         num_resamples: Bootstrap resamples.
         progress: Show a progress bar.
         settings: Further arguments of the model: ``steps``, ``guidance_scale``, ``factors``, ...
@@ -83,8 +85,10 @@ def interpolation_scores(
     known = covered_frames(grid, stride)
     if known.all():
         raise ValueError(f"got stride={stride}, which gives all {frames} frames, expected fewer")
-    rules: dict[str, Between] = {"hold": hold, "linear": linear}
-    rules["flow_warp"] = partial(flow_warp, estimator=FlowEstimator())
+    rules: dict[str, Between] = {}
+    if beside_rules:
+        warp = partial(flow_warp, estimator=FlowEstimator())
+        rules = {"hold": hold, "linear": linear, "flow_warp": warp}
     values: dict[str, dict[str, list[float]]] = {}
     with Progress(console=Console(stderr=True), disable=not progress) as bar:
         line = bar.add_task("filling in", total=n)
