@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vdm.metrics.clip_measures import ClipMeasure, Row
 from vdm.metrics.clips import Clips, check_clips
-from vdm.metrics.weights_file import check_folder, hash_of
+from vdm.metrics.weights_file import check_folder, hash_of, reading
 
 NAME = "clip"
 BATCH = 32
@@ -41,17 +41,12 @@ class ClipAgreement:
     """
 
     def __init__(self, source: str | Path) -> None:
-        try:
-            from transformers import CLIPModel, CLIPProcessor
-        except ModuleNotFoundError as error:
-            raise ImportError("clip needs transformers: pip install 'vdm[transformers]'") from error
         check_folder(source)
-        try:
+        with reading(f"{source}: no CLIP in transformers' layout", NAME, "transformers"):
+            from transformers import CLIPModel, CLIPProcessor
+
             model = CLIPModel.from_pretrained(source)
             self.process = CLIPProcessor.from_pretrained(source)
-        except Exception as error:  # files of others, of which each goes wrong in its own way
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"{source}: no CLIP in transformers' layout: {said}") from error
         self.source, self.model = source, model.eval().requires_grad_(False)
         text: Any = model.config.text_config
         self.length: int = text.max_position_embeddings

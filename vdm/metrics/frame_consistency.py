@@ -19,7 +19,7 @@ from vdm.metrics.clip_agreement import BATCH, ClipAgreement
 from vdm.metrics.clip_measures import ClipMeasure, Row
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.vbench import BACKGROUND, SUBJECT, consistency, scaled
-from vdm.metrics.weights_file import check_folder, hash_of
+from vdm.metrics.weights_file import check_folder, hash_of, reading
 
 DINO, CLIP = "facebook/dino-vitb16", "openai/clip-vit-base-patch32"
 """Names on the hub of VBench's networks."""
@@ -96,14 +96,10 @@ def load_dino(source: str | Path) -> FrameEncoder:
         Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers",
         arXiv:2104.14294.
     """
-    try:
-        from transformers import AutoConfig, ViTImageProcessor, ViTModel
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{SUBJECT} needs transformers: pip install 'vdm[transformers]'"
-        ) from error
     check_folder(source)
-    try:
+    with reading(f"{source}: no ViT in transformers' layout", SUBJECT, "transformers"):
+        from transformers import AutoConfig, ViTImageProcessor, ViTModel
+
         kind = AutoConfig.from_pretrained(source).model_type
         if kind != "vit":
             raise ValueError(f"got a model of type {kind!r}, expected 'vit'")
@@ -117,9 +113,6 @@ def load_dino(source: str | Path) -> FrameEncoder:
         if surplus:
             raise ValueError(f"got {min(surplus)}, expected no such key")
         process = ViTImageProcessor.from_pretrained(source)
-    except Exception as error:  # files of others, of which each goes wrong in its own way
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(f"{source}: no ViT in transformers' layout: {said}") from error
     model = model.eval().requires_grad_(False)
 
     def embed(pixels: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdm.metrics.i3d import EPS, EXTRACTOR, I3D, NUM_CLASSES, WEIGHTS, layer_names, load_i3d
-from vdm.metrics.weights_file import WeightsFile
+from vdm.metrics.weights_file import WeightsFile, reading
 
 BRANCHES = {"0.0": ".b0", "1.0": ".b1a", "1.1": ".b1b", "2.0": ".b2a", "2.1": ".b2b", "3.1": ".b3b"}
 """Layers of a mixed block: ours, and those of pytorch-i3d."""
@@ -68,7 +68,11 @@ def find_i3d(source: str | Path | None = None) -> tuple[nn.Module, str]:
     file = WeightsFile.of(source)
     if file.sha256 == WEIGHTS.sha256:
         return load_i3d(file.path), EXTRACTOR
-    try:
+    problem = (
+        f"{file.path}: neither the file of {WEIGHTS.requirement}, nor StyleGAN-V's program, nor "
+        "weights of pytorch-i3d"
+    )
+    with reading(problem):
         if _is_program(file.path):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # the format is given
@@ -77,12 +81,6 @@ def find_i3d(source: str | Path | None = None) -> tuple[nn.Module, str]:
         state = torch.load(file.path, map_location="cpu", weights_only=True)
         network = I3D()
         network.load_state_dict(_folded(state))
-    except Exception as error:  # files of others, of which each goes wrong in its own way
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{file.path}: neither the file of {WEIGHTS.requirement}, nor StyleGAN-V's program, "
-            f"nor weights of pytorch-i3d: {said}"
-        ) from error
     return network.eval().requires_grad_(False), f"i3d-pytorch@{file.id}"
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.resize import resize_as_tf1
 from vdm.metrics.score import NUM_RESAMPLES, Score, resample_indices
-from vdm.metrics.weights_file import WeightsFile
+from vdm.metrics.weights_file import WeightsFile, reading
 
 NAME = "inception"
 NUM_FEATURES, NUM_CLASSES = 2048, 1008
@@ -80,16 +80,11 @@ class Inception:
 
     def __init__(self, weights: str | Path) -> None:
         file = WeightsFile.of(weights)
-        try:
+        with reading(f"{file.path}: not the weights of Inception v3", NAME):
             with torch.device("meta"):
                 network = _network()
             state = torch.load(file.path, map_location="cpu", weights_only=True)
             network.load_state_dict(state, assign=True)
-        except ModuleNotFoundError as error:
-            raise ImportError("fid and is need torchvision: pip install 'vdm[metrics]'") from error
-        except Exception as error:  # files of others, of which each goes wrong in its own way
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"{file.path}: not the weights of Inception v3: {said}") from error
         self.network = network.eval().requires_grad_(False)
         self.classifier: Tensor = network.fc.weight  # type: ignore[assignment, union-attr]
         self.network.fc = nn.Identity()

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from vdm.autoencoder.losses import AlexFeatures, VGGFeatures
 from vdm.metrics.clips import Clips, check_clips
-from vdm.metrics.weights_file import WeightsFile
+from vdm.metrics.weights_file import WeightsFile, reading
 from vdm.utils.video_io import from_uint8
 
 NAME = "lpips"
@@ -45,15 +45,10 @@ class LPIPS:
 
     def __init__(self, weights: str | Path) -> None:
         file = WeightsFile.of(weights)
-        try:
+        with reading(f"{file.path}: neither AlexNet nor VGG-16", "lpips"):
             state = torch.load(file.path, map_location="meta", weights_only=True)
             kind = NETWORKS[state["features.0.weight"].shape[-1]]
             self.features = kind(str(file.path)).eval()
-        except ModuleNotFoundError as error:
-            raise ImportError(f"lpips needs {error.name}: pip install 'vdm[metrics]'") from error
-        except Exception as error:  # files of others, of which each goes wrong in its own way
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"{file.path}: neither AlexNet nor VGG-16: {said}") from error
         self.id = f"{kind.net}@{file.id}"
 
     def __call__(self, real: Clips, reconstructed: Clips) -> Float[np.ndarray, " b"]:

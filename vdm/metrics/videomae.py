@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from vdm.metrics.clips import Clips, check_clips
 from vdm.metrics.frechet import Features
-from vdm.metrics.weights_file import check_folder, hash_of
+from vdm.metrics.weights_file import check_folder, hash_of, reading
 
 NAME = "videomae"
 
@@ -44,14 +44,11 @@ class VideoMAE:
     """
 
     def __init__(self, source: str | Path) -> None:
-        try:
-            from transformers import VideoMAEForVideoClassification
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                "fvd/videomae needs transformers: pip install 'vdm[transformers]'"
-            ) from error
         check_folder(source)
-        try:
+        problem = f"{source}: no VideoMAE that classifies clips"
+        with reading(problem, "fvd/videomae", "transformers"):
+            from transformers import VideoMAEForVideoClassification
+
             loaded: Any = VideoMAEForVideoClassification.from_pretrained(
                 source, output_loading_info=True
             )
@@ -60,9 +57,6 @@ class VideoMAE:
                 raise ValueError(f"{missing[0]} is missing")
             if model.fc_norm is None:
                 raise ValueError("its features are not means over all places")
-        except Exception as error:  # files of others, of which each goes wrong in its own way
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"{source}: no VideoMAE that classifies clips: {said}") from error
         self.model = model.eval().requires_grad_(False)
         self.num_frames: int = model.config.num_frames
         self.side: int = model.config.image_size

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,29 @@ class WeightsFile:
         if not found.startswith(expected):
             raise ValueError(f"{path}: got sha256 {found[: len(expected)]}, expected {expected}")
         return cls(path, found)
+
+
+@contextmanager
+def reading(problem: str, needed_by: str = "", extra: str = "metrics") -> Iterator[None]:
+    """Say in one line what goes wrong with files of others, each of which does in its own way.
+
+    Args:
+        problem: What to say of a file that cannot be used.
+        needed_by: What cannot be measured where a package is missing.
+        extra: The dependencies of ``vdm`` that bring it.
+
+    Raises:
+        ImportError: If a package is missing.
+        ValueError: If anything else goes wrong.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"{needed_by} needs {error.name}: pip install 'vdm[{extra}]'"
+        raise ImportError(message) from error
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"{problem}: {said}") from error
 
 
 def check_folder(source: str | Path) -> None:
