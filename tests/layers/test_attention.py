@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vdm.layers import masks
-from vdm.layers.attention import Attention, DecoupledAttention, QKNorm
+from vdm.layers.attention import MIN_COPIED, Attention, DecoupledAttention, QKNorm
 from vdm.layers.positions import axial_rope
 
 B, N, M, DIM, HEADS, CONTEXT = 2, 5, 7, 24, 3, 10
@@ -157,3 +157,21 @@ def test_a_picture_beside_the_words_has_keys_and_values_of_its_own():
     torch.testing.assert_close(both(x, text, mask, image), expected)
     with pytest.raises(ValueError, match="got no tokens of a picture"):
         both(x, text, mask)
+
+
+@pytest.mark.parametrize(("long", "copies"), [(MIN_COPIED, True), (MIN_COPIED - 1, False)])
+def test_long_sequences_reach_the_kernel_heads_first_where_nothing_is_kept(
+    monkeypatch, long, copies
+):
+    given, kernel = [], torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*qkv, **options):
+        given.append([x.is_contiguous() for x in qkv])
+        return kernel(*qkv, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    attention, x = Attention(DIM, HEADS, qk_norm=QKNorm()), torch.randn(B, long, DIM)
+    kept = attention(x, rope=table(long))
+    with torch.no_grad():
+        torch.testing.assert_close(attention(x, rope=table(long)), kept)
+    assert given == [[False] * 3, [copies] * 3]
