@@ -19,8 +19,8 @@ from vdm.layers.positions import RotaryTable, apply_rope
 Tokens = Float[Tensor, "b n d"]
 SplitTokens = Float[Tensor, "b n heads head_dim"]
 MIN_COPIED = 512
-"""Tokens from which they are copied heads first on a CPU: a twentieth of the kernel's time, which
-is then a tenth shorter."""
+"""Tokens from which they are copied heads first on a CPU: at most a twentieth of the kernel's time,
+which is then a tenth shorter."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,10 @@ class KVCache:
         return sum(x.numel() * x.element_size() for x in (self.keys, self.values))
 
 
-def heads_first(x: SplitTokens) -> Float[Tensor, "b heads n head_dim"]:
-    """Heads before tokens, as kernels take them; in memory too, where that saves time."""
-    heads = rearrange(x, "b n heads d -> b heads n d")
-    pays = may_overwrite() and x.device.type == "cpu" and x.shape[1] >= MIN_COPIED
-    return heads.contiguous() if pays else heads
+def compact(x: Float[Tensor, "b heads n head_dim"]) -> Float[Tensor, "b heads n head_dim"]:
+    """The tokens of a head side by side in memory, where it pays to copy them."""
+    pays = may_overwrite() and x.device.type == "cpu" and x.shape[2] >= MIN_COPIED
+    return x.contiguous() if pays else x
 
 
 class Attention(nn.Module):
@@ -117,14 +116,11 @@ class Attention(nn.Module):
             self.norm_q = make_norm(qk_norm.kind, width, qk_norm.eps)
             self.norm_k = make_norm(qk_norm.kind, width, qk_norm.eps)
 
-    def _split(self, flat: Tokens) -> SplitTokens:
-        return rearrange(flat, "b n (heads d) -> b n heads d", heads=self.num_heads)
-
-    def _split_and_norm(self, flat: Tokens, norm: nn.Module) -> SplitTokens:
+    def _split(self, flat: Tensor, norm: nn.Module) -> SplitTokens:
         dtype = flat.dtype  # autocast norms answer in float32, which no fast kernel takes
         if self.qk_norm is not None and self.qk_norm.scope == "full":
             flat = norm(flat).to(dtype)
-        heads = self._split(flat)
+        heads = rearrange(flat, "b n (heads d) -> b n heads d", heads=self.num_heads)
         if self.qk_norm is not None and self.qk_norm.scope == "head":
             heads = norm(heads).to(dtype)
         return heads
@@ -133,18 +129,19 @@ class Attention(nn.Module):
         self, x: Tokens, rope: RotaryTable | None = None, rope_start: int = 0
     ) -> Float[Tensor, "b heads n head_dim"]:
         """Queries of the tokens, normalised and rotated."""
-        q = self._split_and_norm(self.to_q(x), self.norm_q)
+        q = self._split(self.to_q(x), self.norm_q)
         q = q if rope is None else apply_rope(q, rope, rope_start)
-        return heads_first(q)
+        return rearrange(q, "b n heads d -> b heads n d")
 
     def keys_values(
         self, context: Tokens, rope: RotaryTable | None = None, rope_start: int = 0
     ) -> KVCache:
         """Keys of the context, normalised and rotated, and its values."""
-        k = self._split_and_norm(self.to_k(context), self.norm_k)
+        k = self._split(self.to_k(context), self.norm_k)
         k = k if rope is None else apply_rope(k, rope, rope_start)
-        k = heads_first(k)  # so that it is let go as it was before values are made
-        return KVCache(k, heads_first(self._split(self.to_v(context))))
+        k = compact(rearrange(k, "b n heads d -> b heads n d"))  # lets the other one go
+        v = rearrange(self.to_v(context), "b n (heads d) -> b heads n d", heads=self.num_heads)
+        return KVCache(k, compact(v))
 
     def attend(
         self, q: Float[Tensor, "b heads n head_dim"], kv: KVCache, mask: Mask | None = None
@@ -179,6 +176,8 @@ class Attention(nn.Module):
         if context is not None and rope is not None:
             raise ValueError("got rotary positions for cross-attention, expected none")
         q = self.queries(x, rope, rope_start)
+        if context is None:  # few keys are read faster than queries are copied
+            q = compact(q)
         source = x if context is None else context
         return self.output(self.attend(q, self.keys_values(source, rope, rope_start), mask))
 
@@ -276,5 +275,6 @@ class DecoupledAttention(Attention):
 
     def keys_values_of_image(self, image: Float[Tensor, "b k c"]) -> KVCache:
         """Keys of a picture's tokens, normalised, and their values."""
-        k = self._split_and_norm(self.to_k_image(image), self.norm_k_image)
-        return KVCache(heads_first(k), heads_first(self._split(self.to_v_image(image))))
+        k = self._split(self.to_k_image(image), self.norm_k_image)
+        v = rearrange(self.to_v_image(image), "b n (heads d) -> b heads n d", heads=self.num_heads)
+        return KVCache(rearrange(k, "b n heads d -> b heads n d"), v)

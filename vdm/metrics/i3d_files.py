@@ -72,7 +72,7 @@ def find_i3d(source: str | Path | None = None) -> tuple[nn.Module, str]:
         f"{file.path}: neither the file of {WEIGHTS.requirement}, nor StyleGAN-V's program, nor "
         "weights of pytorch-i3d"
     )
-    with reading(problem):
+    with reading(problem, "fvd"):
         if _is_program(file.path):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # the format is given

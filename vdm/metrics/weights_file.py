@@ -52,7 +52,7 @@ class WeightsFile:
 
 
 @contextmanager
-def reading(problem: str, needed_by: str = "", extra: str = "metrics") -> Iterator[None]:
+def reading(problem: str, needed_by: str, extra: str = "metrics") -> Iterator[None]:
     """Say in one line what goes wrong with files of others, each of which does in its own way.
 
     Args:
