@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdm.layers.fused import Approximate, linear_gelu
 from vdm.layers.pieces import times
 
 FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "geglu"]
@@ -28,7 +29,7 @@ class MLP(nn.Module):
         self,
         dim: int,
         hidden: int,
-        approximate: Literal["none", "tanh"] = "tanh",
+        approximate: Approximate = "tanh",
         bias: bool = True,
         out_dim: int | None = None,
     ) -> None:
@@ -39,7 +40,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d_out"]:
         """Each token by itself."""
-        return self.fc2(F.gelu(self.fc1(x), approximate=self.approximate))
+        return self.fc2(linear_gelu(self.fc1, x, self.approximate))
 
 
 class GatedMLP(nn.Module):

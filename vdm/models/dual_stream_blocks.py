@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from vdm.layers.attention import Attention, KVCache
 from vdm.layers.embeddings import NoiseLevelEmbedding
 from vdm.layers.feedforward import make_feedforward
+from vdm.layers.fused import linear_gelu
 from vdm.layers.norms import AdaLNLinear, LayerNorm, modulate
 from vdm.layers.positions import RotaryTable
 from vdm.models.joint_blocks import JointOptions, Text, Video
@@ -193,7 +193,7 @@ class SingleBlock(nn.Module):
         inner = _modulated(self.norm(x), shift, scale, num_first)
         queries = self.attention.queries(inner, table)
         found = self.attention.attend(queries, self.attention.keys_values(inner, table), mask)
-        hidden = F.gelu(self.to_hidden(inner), approximate="tanh")
+        hidden = linear_gelu(self.to_hidden, inner, "tanh")
         flat = rearrange(found, "b heads n d -> b n (heads d)")
         branch = self.attention.to_out(torch.cat((flat, hidden), dim=-1))
         return _added(x, gate, branch, num_first)
