@@ -29,12 +29,6 @@ def kernel_calls(monkeypatch):
     return calls
 
 
-needs_onednn = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
-)
-
-
-@needs_onednn
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 def test_the_kernel_is_the_map_and_the_gelu(kernel_calls, bias, scale):
@@ -43,7 +37,7 @@ def test_the_kernel_is_the_map_and_the_gelu(kernel_calls, bias, scale):
     with torch.no_grad():
         result = linear_gelu(layer, x[:, 1:6], "tanh")  # rows that are not next to each other
         exact = F.gelu(layer.double()(x[:, 1:6].double()), approximate="tanh")
-    assert len(kernel_calls) == 1
+    assert len(kernel_calls) == int(torch.backends.mkldnn.is_available())
     torch.testing.assert_close(result.double(), exact, rtol=1e-5, atol=2e-6 * scale)
 
 
@@ -84,7 +78,6 @@ def test_other_precisions_have_two_operations(layer, kernel_calls):
     assert not kernel_calls
 
 
-@needs_onednn
 def test_tokens_are_computed_alone(layer):
     x = torch.randn(2, 9, 24)
     with torch.no_grad():
