@@ -36,7 +36,7 @@ SHRUNKEN = {
         "--model.network.depth=1",
         "--model.network.num_heads=2",
     ],
-    "UNet3D": ["--model.network.widths=[32, 64]"],
+    "UNet3D": ["--model.network.widths=[32, 64]", "--model.network.attention=[0, 1, 1]"],
 }
 
 
