@@ -36,7 +36,7 @@ def test_scores_are_those_of_these_weights(name):
     ]
 
 
-@pytest.mark.parametrize("name", bundled())
+@pytest.mark.parametrize("name", [name for name in bundled() if name != "shapes-vae"])
 def test_it_makes_clips_of_words(name):
     generate = vdm.load(name)
     clip = generate("a red circle moves left", steps=2, seed=0, progress=False)
@@ -65,24 +65,24 @@ def test_one_sample_of_a_batch_is_the_same_as_alone():
 
 
 def test_a_model_need_not_store_what_a_bundled_one_has(tmp_path):
-    parts = read("moving-shapes")
+    parts = read("shapes-dit")
     parts.network = None
     parts.text_encoder = None
     made = write_folder(parts, tmp_path / "same", torch.float16)
-    assert refer(made, "moving-shapes") == ["autoencoder"]
+    assert refer(made, "shapes-dit") == ["autoencoder"]
     assert [path.name for path in made.iterdir()] == ["vdm.json"]
     entry = json.loads((made / "vdm.json").read_text())["weights"]["autoencoder"]
-    assert entry["bundled"] == "moving-shapes"
+    assert entry["bundled"] == "shapes-dit"
     again = read(made)
     assert again.weight_hashes() == {"autoencoder": entry["sha256"]}
     for key, value in again.autoencoder.state_dict().items():
         assert torch.equal(value, parts.autoencoder.state_dict()[key]), key
-    assert refer(made, "moving-shapes") == ["autoencoder"]  # once more changes nothing
+    assert refer(made, "shapes-dit") == ["autoencoder"]  # once more changes nothing
     assert json.loads((made / "vdm.json").read_text())["weights"]["autoencoder"] == entry
 
 
 def test_a_zero_of_another_sign_is_the_same_number(tmp_path):
-    parts = read("moving-shapes")
+    parts = read("shapes-dit")
     parts.network = parts.text_encoder = None
     zeros = 0
     with torch.no_grad():
@@ -91,23 +91,23 @@ def test_a_zero_of_another_sign_is_the_same_number(tmp_path):
             parameter.add_(0.0)  # as averaging does
     assert zeros
     made = write_folder(parts, tmp_path / "same", torch.float16)
-    assert refer(made, "moving-shapes") == ["autoencoder"]
+    assert refer(made, "shapes-dit") == ["autoencoder"]
 
 
 def test_what_differs_in_one_number_is_stored(tmp_path):
-    parts = read("moving-shapes")
+    parts = read("shapes-dit")
     parts.network = parts.text_encoder = None
     with torch.no_grad():
         parts.autoencoder.decoder[0].weight[0, 0, 0, 0, 0] += 1
     made = write_folder(parts, tmp_path / "other", torch.float16)
-    assert refer(made, "moving-shapes") == []
+    assert refer(made, "shapes-dit") == []
     assert (made / "autoencoder.safetensors").is_file()
 
 
 def test_the_command_refers_to_bundled_models_alone(tmp_path, capsys):
-    words = ["convert", "moving-shapes", str(tmp_path / "same"), "--dtype", "float16", "--refer-to"]
-    assert cli.main([*words, "moving-shape"]) == 2
-    assert "nearest moving-shapes" in capsys.readouterr().err
-    assert cli.main([*words, "moving-shapes"]) == 0
+    words = ["convert", "shapes-dit", str(tmp_path / "same"), "--dtype", "float16", "--refer-to"]
+    assert cli.main([*words, "shapes-di"]) == 2
+    assert "nearest shapes-dit" in capsys.readouterr().err
+    assert cli.main([*words, "shapes-dit"]) == 0
     assert [path.name for path in (tmp_path / "same").iterdir()] == ["vdm.json"]
-    assert read(tmp_path / "same").weight_hashes() == read("moving-shapes").weight_hashes()
+    assert read(tmp_path / "same").weight_hashes() == read("shapes-dit").weight_hashes()
