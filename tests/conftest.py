@@ -12,6 +12,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# On AMD, MKL's last bits depend on where in memory numbers lie, unless it is asked to be strict.
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     # Tests in several processes share the cores; told before torch, imported below, counts them.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
