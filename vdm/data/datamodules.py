@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 
 from vdm.data.batches import BatchesModule
-from vdm.data.block_store import digest, write_text
+from vdm.data.block_store import BlockStore, build_store, digest, write_text
 from vdm.data.buckets import Bucket
 from vdm.data.clip_cache import ClipCache, ClipSource, build_clip_cache
 from vdm.data.datasets import ClipDataset
@@ -25,7 +25,7 @@ from vdm.data.latent_cache import (
 )
 from vdm.data.latent_view import LatentView, Smaller
 from vdm.data.real_clips import RealClips
-from vdm.data.sources import Paraphrase, ShapesSource, mirror_caption
+from vdm.data.sources import Paraphrase, ShapesSource, StateMaps, mirror_caption
 from vdm.data.video_folder import VideoFolder
 
 Split = Literal["train", "val", "test-iid"]
@@ -149,6 +149,10 @@ class LatentsModule(BatchesModule):
         """Captions of mirrored clips, where there are to be any."""
         return None
 
+    def maps_for(self, split: Split, cache: LatentCache) -> BlockStore | None:
+        """What is where in the clips of a split, where that is known and asked for."""
+        return None
+
     def use_autoencoder(self, autoencoder: nn.Module) -> None:
         """Encode by this module from now on."""
         self.autoencoder = autoencoder
@@ -183,7 +187,9 @@ class LatentsModule(BatchesModule):
     def _samples(self, split: Split, vary: Paraphrase | None = None) -> LatentDataset:
         low = self.view.low_size
         hints = None if low is None else self.latents(split, low)
-        return LatentDataset(self.latents(split), vary, self.view, self.fps, hints)
+        cache = self.latents(split)
+        maps = self.maps_for(split, cache)
+        return LatentDataset(cache, vary, self.view, self.fps, hints, maps)
 
     def train_dataset(self) -> LatentDataset:
         """Training latents."""
@@ -209,6 +215,10 @@ class ShapesLatents(LatentsModule):
         view: Which part of the latents: keyframes alone, or with a hint from a smaller copy.
         dtype: Type that latents are stored in; batches are float32.
         cache_dir: Folder of all caches.
+        maps: Give ``maps`` of training clips too, what is where in every latent, for an alignment.
+
+    Raises:
+        ValueError: If there are to be maps, and mirrored clips, which they do not fit.
     """
 
     def __init__(
@@ -223,11 +233,15 @@ class ShapesLatents(LatentsModule):
         view: LatentView = LatentView(),  # noqa: B008 (frozen)
         dtype: Literal["float16", "float32"] = "float16",
         cache_dir: str = "outputs/cache",
+        maps: bool = False,
     ) -> None:
         super().__init__(autoencoder, batch_size, num_workers, seed, view, dtype, cache_dir)
+        if maps and mirror:
+            raise ValueError("got maps and mirror, expected one of them: maps are not mirrored")
         self.shapes = shapes
         self.paraphrase = paraphrase
         self.mirror = mirror
+        self.maps = maps
         self.fps = shapes.fps
 
     def prepare_data(self) -> None:
@@ -242,6 +256,23 @@ class ShapesLatents(LatentsModule):
     def mirror_for(self, split: Split) -> MirrorCaption | None:
         """Captions of mirrored training clips, if asked for."""
         return mirror_caption if self.mirror and split == "train" else None
+
+    def maps_for(self, split: Split, cache: LatentCache) -> BlockStore | None:
+        """What is where in training clips, at the size of their latents, if asked for."""
+        if not self.maps or split != "train":
+            return None
+        stride: int = self._encoder().strides[0]  # type: ignore[index, assignment]
+        maps = StateMaps(self.shapes.source(split), cache.latents.shape[2:], stride)
+        return build_store(
+            self.cache_dir,
+            "maps",
+            maps.describe(),
+            maps.rows_shape,
+            "float16",
+            maps,
+            self.num_workers,
+            progress="mapping clips",
+        )
 
     def train_dataset(self) -> LatentDataset:
         """Training latents."""

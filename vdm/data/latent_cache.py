@@ -83,6 +83,8 @@ class LatentSample(TypedDict):
     """Rate of the clip whose latents these are, where it is known."""
     hint: NotRequired[Float[Tensor, "c t h w"]]
     """Latents of a poorer copy."""
+    maps: NotRequired[Float[Tensor, "maps t h w"]]
+    """What is where in the clip."""
 
 
 class LatentDataset(Dataset[LatentSample]):
@@ -94,6 +96,7 @@ class LatentDataset(Dataset[LatentSample]):
         view: Which part of them.
         fps: Rate of the clips, where it is known.
         hints: Latents of poorer copies of the same clips.
+        maps: What is where in the same clips.
     """
 
     def __init__(
@@ -103,12 +106,14 @@ class LatentDataset(Dataset[LatentSample]):
         view: LatentView = LatentView(),  # noqa: B008 (frozen)
         fps: float | None = None,
         hints: LatentCache | None = None,
+        maps: BlockStore | None = None,
     ) -> None:
         self.cache = cache
         self.vary = vary
         self.view = view
         self.fps = fps
         self.hints = hints
+        self.maps = maps
 
     def __len__(self) -> int:
         return len(self.cache)
@@ -119,18 +124,20 @@ class LatentDataset(Dataset[LatentSample]):
         if self.vary is not None:
             caption = self.vary(caption, index, epoch)
         sample: LatentSample = {
-            "latents": self._row(self.cache, index),
+            "latents": self._row(self.cache.latents, index),
             "caption": caption,
             "index": index,
         }
         if self.fps is not None:
             sample["fps"] = torch.tensor(self.fps / self.view.stride)
         if self.hints is not None:
-            sample["hint"] = self._row(self.hints, index)
+            sample["hint"] = self._row(self.hints.latents, index)
+        if self.maps is not None:
+            sample["maps"] = self._row(self.maps.rows, index)
         return sample
 
-    def _row(self, cache: LatentCache, index: int) -> Float[Tensor, "c t h w"]:
-        row = cache.latents[index][:, :: self.view.stride]
+    def _row(self, rows: np.ndarray, index: int) -> Float[Tensor, "c t h w"]:
+        row = rows[index][:, :: self.view.stride]
         return torch.from_numpy(np.array(row, dtype=np.float32))
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from vdm import world
 from vdm.data.clip_cache import Clip
-from vdm.world.attributes import is_held_out
+from vdm.world.attributes import FPS, is_held_out
+from vdm.world.maps import MAPS_VERSION, NUM_MAPS, state_maps
 from vdm.world.philox import Words
 
 _MIRRORED = {
@@ -87,6 +90,41 @@ class Paraphrase:
         """Reword a caption: draw other verbs, leave out some of size, texture and speed."""
         words = Words("paraphrase", self.seed, index, epoch)
         return world.print_caption(world.parse_caption(caption), words)
+
+
+@dataclass(frozen=True)
+class StateMaps:
+    """Maps of what is where in the clips of a source, see :func:`vdm.world.maps.state_maps`.
+
+    Args:
+        source: The clips.
+        shape: Latents along (t, h, w).
+        stride: Frames per latent; the first stands for the first frame alone.
+    """
+
+    source: ShapesSource
+    shape: tuple[int, int, int]
+    stride: int
+
+    @property
+    def rows_shape(self) -> tuple[int, ...]:
+        """Shape of the maps of all clips."""
+        return (len(self.source), NUM_MAPS, *self.shape)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything the maps depend on."""
+        about = {"count": len(self.source), "shape": list(self.shape), "stride": self.stride}
+        return {"version": MAPS_VERSION, "source": self.source.describe(), **about}
+
+    def __call__(self, start: int, stop: int) -> tuple[np.ndarray, list[None]]:
+        """The maps of some clips in the middle of each latent's frames, for a store."""
+        frames = np.arange(self.shape[0]) * self.stride - (self.stride - 1) / 2
+        moments = np.maximum(frames, 0) * FPS / self.source.fps
+        maps = [
+            state_maps(self.source.scene(index), moments, *self.shape[1:])
+            for index in range(start, stop)
+        ]
+        return np.stack(maps).astype(np.float16), [None] * len(maps)
 
 
 def mirror_caption(caption: str) -> str | None:

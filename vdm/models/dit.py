@@ -32,6 +32,7 @@ from vdm.layers.embeddings import (
 from vdm.layers.factorization import Factorization, Joint, Spatial, SpatialThenTemporal
 from vdm.layers.feedforward import MLP
 from vdm.layers.positions import RotaryTable, axial_rope, axial_sincos, default_axes_dims
+from vdm.models.conv_shell import ConvShell, ShellOptions
 from vdm.models.dit_blocks import BlockOptions, DiTBlock, FinalLayer, init_weights
 from vdm.models.two_way_block import TwoWayBlock
 from vdm.types import Conditioning, Latents
@@ -64,6 +65,7 @@ class _Inputs:
     """What all blocks share in one call."""
 
     tokens: Tensor
+    entered: Tensor | None
     level: Tensor
     shared: Tensor
     table: RotaryTable | None
@@ -93,6 +95,7 @@ class VideoDiT(nn.Module):
         frame_conditioning: Read ``cond.given`` and ``cond.given_mask`` as further input channels,
             see :func:`vdm.layers.embeddings.join_given`. Without them no frame is given.
         block: What is inside a block.
+        shell: Convolutions around the blocks, at the size of the latents; None without.
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -119,6 +122,7 @@ class VideoDiT(nn.Module):
         scalars: Sequence[Scalar] = (),
         frame_conditioning: ReadsGiven = True,
         block: BlockOptions = BlockOptions(),  # noqa: B008 (frozen)
+        shell: ShellOptions | None = None,
     ) -> None:
         super().__init__()
         if factorization is None:
@@ -134,6 +138,13 @@ class VideoDiT(nn.Module):
         self.options = block
         patch = pt * ph * pw
         inputs = num_input_channels(in_channels, frame_conditioning)
+        outputs = in_channels * (2 if block.predicts_variance else 1)
+        self.shell: ConvShell | None = None
+        if shell is not None:
+            if pt > 1:
+                raise ValueError(f"got a shell around patches of {pt} frames, expected 1")
+            self.shell = ConvShell(inputs, outputs, dim, shell)
+            inputs = outputs = shell.width
         self.patch_embed = nn.Linear(patch * inputs, dim)
         self.time_embed = NoiseLevelEmbedding(dim)
         self.scalar_embeds = nn.ModuleDict(
@@ -175,7 +186,6 @@ class VideoDiT(nn.Module):
                 f"got {other[0]} with {block.positions}, whose rotations are not the same for all "
                 "clips, expected Joint()"
             )
-        outputs = in_channels * (2 if block.predicts_variance else 1)
         self.final = FinalLayer(dim, patch * outputs, block)
         self.is_causal = all(kind.is_causal for kind in kinds)
         self.is_endless = (
@@ -205,8 +215,10 @@ class VideoDiT(nn.Module):
         return self.patch_size
 
     def _init_weights(self) -> None:
-        """As :func:`init_weights`, the shared projection closed as well."""
+        """As :func:`init_weights`, the shared projection closed as well, and convolutions."""
         init_weights(self)
+        if self.shell is not None:
+            self.shell.init_weights()
         if self.shared_modulation is not None:
             nn.init.zeros_(self.shared_modulation.weight)
             nn.init.zeros_(self.shared_modulation.bias)
@@ -255,7 +267,7 @@ class VideoDiT(nn.Module):
                 tokens = checkpoint(block, tokens, *shared, use_reentrant=False)
             else:
                 tokens = block(tokens, *shared)
-        return self._finish(tokens, inputs.level)
+        return self._finish(tokens, inputs)
 
     def step(
         self,
@@ -302,7 +314,7 @@ class VideoDiT(nn.Module):
                 old,
             )
             kept.append(new)
-        pred = self._finish(tokens, inputs.level)[:, : self.in_channels]
+        pred = self._finish(tokens, inputs)[:, : self.in_channels]
         return pred, DiTCache(tuple(kept), start + tokens.shape[1])
 
     def _prepare(
@@ -312,9 +324,11 @@ class VideoDiT(nn.Module):
         cond.check(type(self).__name__, self.reads, self.needs)
         if x.shape[1] != self.in_channels:
             raise ValueError(f"got {x.shape[1]} channels, expected {self.in_channels}")
-        tokens = self.patch_embed(
-            patchify(join_given(x, cond, self.frame_conditioning), self.patch_size)
-        )
+        joined, entered = join_given(x, cond, self.frame_conditioning), None
+        level = self._level(c_noise, cond, x.shape[2] // self.patch_size[0])
+        if self.shell is not None:
+            joined = entered = self.shell.enter(joined, level)
+        tokens = self.patch_embed(patchify(joined, self.patch_size))
         grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])
         table: RotaryTable | None
         if self.options.positions is not None:
@@ -336,7 +350,6 @@ class VideoDiT(nn.Module):
                 places = axial_sincos((1, *grid[1:]), dims, device=x.device)
             tokens = tokens + places.to(tokens.dtype)
             table = axial_rope(grid, self.axes_dims, ROPE_THETA, frame_offset, device=x.device)
-        level = self._level(c_noise, cond, grid[0])
         shared = level
         if self.shared_modulation is not None:
             shared = self.shared_modulation(F.silu(level))
@@ -345,7 +358,7 @@ class VideoDiT(nn.Module):
         if self.text_embed is not None and text is not None:
             text = self.text_embed(text)
         image = None if self.image_embed is None else self.image_embed(cond.image)
-        return _Inputs(tokens, level, shared, table, text, text_mask, image)
+        return _Inputs(tokens, entered, level, shared, table, text, text_mask, image)
 
     def _placed(self, tokens: Tensor, block: int) -> Tensor:
         """Tokens with their places added, where that is done ahead of this block."""
@@ -353,9 +366,12 @@ class VideoDiT(nn.Module):
         places = None if rule is None else rule.added(grid, self.dim, tokens.device, block)
         return tokens if places is None else tokens + places.to(tokens.dtype)
 
-    def _finish(self, tokens: Tensor, level: Tensor) -> Float[Tensor, "b c_out t h w"]:
+    def _finish(self, tokens: Tensor, inputs: _Inputs) -> Float[Tensor, "b c_out t h w"]:
         """The prediction, and what else the last layer says."""
-        return unpatchify(self.final(tokens, level), self.patch_size)
+        out = unpatchify(self.final(tokens, inputs.level), self.patch_size)
+        if self.shell is None or inputs.entered is None:
+            return out
+        return self.shell.leave(out, inputs.entered, inputs.level)
 
     def _level(
         self, c_noise: Tensor, cond: Conditioning, num_frames: int

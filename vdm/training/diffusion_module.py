@@ -18,10 +18,11 @@ from vdm.data.text_cache import TextCache
 from vdm.diffusion.losses import DenoisingLoss
 from vdm.models.regions import compile_regions
 from vdm.pretrained.parts import Defaults, Parts
+from vdm.training.alignment import Alignment
 from vdm.training.base import TrainingModule
 from vdm.training.draws import noise_like, spread_uniforms, uniforms
 from vdm.training.optimizers import OptimizerPlan
-from vdm.training.sources import read_autoencoder, start_from
+from vdm.training.sources import Start, read_autoencoder, start_from
 from vdm.types import Autoencoder, Conditioning, Latents
 from vdm.utils.config import configurable
 
@@ -53,10 +54,11 @@ class DiffusionModule(TrainingModule):
         name: What the model is called.
         seed: Everything that training draws is derived from it.
         start: Name or path of a trained model of the same shape, whose network and text encoder
-            training goes on from. None starts from random weights.
+            training goes on from; or which parts of another one. None starts from random weights.
         compile: Compile the network's layers when they are first used; pays off after minutes.
         picture: What the network is told of the first frame, if it moves pictures; batches then
             hold ``video``.
+        alignment: What a layer of the network is taught beside; batches then hold ``maps``.
 
     Raises:
         ValueError: If there is no bin, the defaults name a shape or a rate, or the network has
@@ -76,9 +78,10 @@ class DiffusionModule(TrainingModule):
         num_bins: int = 8,
         name: str = "diffusion",
         seed: int = 0,
-        start: str | None = None,
+        start: str | Start | None = None,
         compile: bool = False,
         picture: MovedPicture | None = None,
+        alignment: Alignment | None = None,
     ) -> None:
         super().__init__(optimizer, seed)
         if num_bins < 1:
@@ -104,6 +107,7 @@ class DiffusionModule(TrainingModule):
         self.defaults = defaults
         self.num_bins = num_bins
         self.name = name
+        self.alignment = alignment
         if start is not None:
             trained = {"network": network, "text_encoder": text_encoder}
             start_from(start, {part: m for part, m in trained.items() if m is not None})
@@ -164,9 +168,17 @@ class DiffusionModule(TrainingModule):
         cond = self.conditioning(x0, prompts, "train", keys, batch)
         eps = noise_like(x0, self.seed, "eps", keys=keys)
         t = self.times(x0.shape[2], keys).to(x0.device)
-        loss = self.loss(self.network, x0, cond, eps, t).mean()
-        self.log_train({"loss": loss})
-        return loss
+        if self.alignment is None:
+            loss = self.loss(self.network, x0, cond, eps, t).mean()
+            self.log_train({"loss": loss})
+            return loss
+        if "maps" not in batch:
+            raise ValueError("got an alignment, expected data with maps, e.g. maps: true")
+        with self.alignment.listening(self.network) as heard:
+            loss = self.loss(self.network, x0, cond, eps, t).mean()
+        error = self.alignment(heard[0], batch["maps"])
+        self.log_train({"loss": loss, "maps": error})
+        return loss + self.alignment.weight * error
 
     def times(
         self, num_frames: int, keys: Sequence[int]

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from vdm.pretrained.loading import fill
 from vdm.pretrained.sources import read
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained model of another shape to start from.
+
+    Args:
+        source: A bundled name; a folder, a run's folder or a file.
+        new: Beginnings of the names of what is not taken from it, e.g. ``patch_embed``.
+    """
+
+    source: str
+    new: Sequence[str] = ()
 
 
 def read_autoencoder(source: str | Path) -> nn.Module:
@@ -27,26 +41,32 @@ def read_autoencoder(source: str | Path) -> nn.Module:
     return autoencoder
 
 
-def start_from(source: str | Path, modules: Mapping[str, nn.Module]) -> None:
+def start_from(source: str | Path | Start, modules: Mapping[str, nn.Module]) -> None:
     """Copy a trained model's averaged weights into the same parts of a new one.
 
     A network may be told more numbers than the trained one was (``scalars``): what embeds those is
     new.
 
     Args:
-        source: A bundled name; a folder, a run's folder or a file.
+        source: A bundled name; a folder, a run's folder or a file; or which parts of one.
         modules: Parts to fill, by name.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the source lacks a part, or has it in another shape.
     """
+    new: tuple[str, ...] = ()
+    if isinstance(source, Start):
+        source, new = source.source, tuple(source.new)
     trained = read(source).modules
     for name, module in modules.items():
         if name not in trained:
             raise ValueError(f"got {source} to start from, which has no {name}")
         trainable = [p for p in module.parameters() if p.requires_grad]
-        state = {**_of_new_scalars(module, trained[name]), **trained[name].state_dict()}
+        own = {key: value for key, value in module.state_dict().items() if key.startswith(new)}
+        taken = trained[name].state_dict().items()
+        state = {**_of_new_scalars(module, trained[name]), **own}
+        state |= {key: value for key, value in taken if not key.startswith(new)}
         fill(module, state, f"{source}, {name}").train()
         for parameter in trainable:
             parameter.requires_grad_(True)

@@ -72,11 +72,11 @@ def ground_truth(
     line = (np.arange(size) + 0.5) / zoom - 0.5
     grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(1, -1, 2)
     pixels = np.repeat(grid, num_frames, axis=0)
-    identity = _visible_layer(scene, matrices, pixels)
+    identity = visible_layer(scene, matrices, pixels)
     flows, hidden = [], []
     for source, target in ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))):
-        moved = _carry(matrices[:, source], matrices[:, target], identity[source], pixels[source])
-        seen = _visible_layer(scene, matrices[:, target], moved)
+        moved = carry(matrices[:, source], matrices[:, target], identity[source], pixels[source])
+        seen = visible_layer(scene, matrices[:, target], moved)
         # Half a pixel of this frame size beyond the outer pixel centres is outside.
         inside = (moved >= line[0]) & (moved <= line[-1])
         flows.append(((moved - pixels[source]) * zoom).reshape(-1, size, size, 2))
@@ -130,7 +130,7 @@ def camera_from_world(scene: Scene, frame: Float[np.ndarray, " t"]) -> Float[np.
     return result
 
 
-def _visible_layer(
+def visible_layer(
     scene: Scene, matrices: Float[np.ndarray, "layers t 3 3"], places: Float[np.ndarray, "t p 2"]
 ) -> Int8[np.ndarray, "t p"]:
     """The nearest layer at each place."""
@@ -147,7 +147,7 @@ def _visible_layer(
     return result
 
 
-def _carry(
+def carry(
     sources: Float[np.ndarray, "layers t 3 3"],
     targets: Float[np.ndarray, "layers t 3 3"],
     identity: Int8[np.ndarray, "t p"],
