@@ -57,11 +57,13 @@ def test_what_is_moved_by_less_than_a_patch_is_drawn_moved_as_well():
 def test_given_frames_and_noise_levels_of_frames_reach_the_convolutions():
     net = network()
     torch.nn.init.zeros_(net.final.linear.weight)  # the transformer says the same of everything
-    x, given, mask = torch.randn(B, C, T, H, W), torch.randn(B, C, T, H, W), torch.ones(B, 1, T, H, W)
-    plain = net(x, torch.full((B, T), 300.0), Conditioning())
-    told = net(x, torch.full((B, T), 300.0), Conditioning(given=given, given_mask=mask))
-    assert (told - plain).abs().max() > 1e-4
+    x, given = torch.randn(2, B, C, T, H, W)
+    mask = torch.ones(B, 1, T, 1, 1)
     times = torch.full((B, T), 300.0)
+    plain = net(x, times, Conditioning())
+    told = net(x, times, Conditioning(given=given, given_mask=mask.expand(B, 1, T, H, W)))
+    assert (told - plain).abs().max() > 1e-4
+    times = times.clone()
     times[:, 2] = 900.0
     other = net(x, times, Conditioning())
     assert (other - plain)[:, :, 2].abs().max() > 1e-4

@@ -57,7 +57,7 @@ def test_the_loss_is_the_weighted_sum_and_validation_is_that_of_the_prediction_a
     taught.network.load_state_dict(plain.network.state_dict())
     taught.text_encoder.load_state_dict(plain.text_encoder.state_dict())
     for module in (plain, taught):
-        module.log = lambda name, value, **_: logged.update({name: float(value)})
+        module.log = lambda name, value, **_: logged.update({name: torch.as_tensor(value).item()})
     total = taught.training_step(batch, 0).item()
     assert total == pytest.approx(logged["train/loss"] + 0.25 * logged["train/maps"])
     assert plain.training_step(batch, 0).item() == pytest.approx(logged["train/loss"])
@@ -68,12 +68,12 @@ def test_the_loss_is_the_weighted_sum_and_validation_is_that_of_the_prediction_a
     assert results[0] == results[1]
 
 
-def test_the_head_is_no_part_of_the_model(tmp_path):
+def test_the_head_is_no_part_of_the_model():
     assert "alignment" not in aligned().parts().modules
 
 
 def test_what_does_not_fit_is_said_in_one_line():
-    with pytest.raises(ValueError, match=r"layer='blocks.7'.*VideoDiT does not have; e.g. 'blocks.1"):
+    with pytest.raises(ValueError, match=r"layer='blocks.7'.*does not have; e.g. 'blocks.1"):
         aligned("blocks.7").training_step(mapped(2), 0)
     with pytest.raises(ValueError, match="expected data with maps"):
         aligned().training_step(batch_of(2), 0)
@@ -98,3 +98,7 @@ def test_a_model_starts_from_the_parts_of_another_that_fit(tmp_path):
     assert module.settings()["start"] is None
     with pytest.raises(ValueError, match="shell"):
         tiny(network=VideoDiT(2, **arguments, shell=shell), start=Start(start.source, []))
+    with pytest.raises(
+        ValueError, match=r"new='patch_embd', which names nothing; nearest 'patch_embed'"
+    ):
+        tiny(start=Start(start.source, ["patch_embd"]))

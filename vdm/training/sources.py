@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,21 +54,26 @@ def start_from(source: str | Path | Start, modules: Mapping[str, nn.Module]) -> 
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the source lacks a part, or has it in another shape.
+        ValueError: If the source lacks a part, or has it in another shape; or nothing is called as
+            that which is to be new.
     """
-    new: tuple[str, ...] = ()
-    if isinstance(source, Start):
-        source, new = source.source, tuple(source.new)
-    trained = read(source).modules
+    begin = source if isinstance(source, Start) else Start(str(source))
+    new, trained = tuple(begin.new), read(begin.source).modules
+    names = [key for module in modules.values() for key in module.state_dict()]
+    for word in new:
+        if not any(name.startswith(word) for name in names):
+            groups = {name.rpartition(".")[0] for name in names}
+            nearest = difflib.get_close_matches(word, groups, 1, 0)[0]
+            raise ValueError(f"got start.new={word!r}, which names nothing; nearest {nearest!r}")
     for name, module in modules.items():
         if name not in trained:
-            raise ValueError(f"got {source} to start from, which has no {name}")
+            raise ValueError(f"got {begin.source} to start from, which has no {name}")
         trainable = [p for p in module.parameters() if p.requires_grad]
         own = {key: value for key, value in module.state_dict().items() if key.startswith(new)}
         taken = trained[name].state_dict().items()
         state = {**_of_new_scalars(module, trained[name]), **own}
         state |= {key: value for key, value in taken if not key.startswith(new)}
-        fill(module, state, f"{source}, {name}").train()
+        fill(module, state, f"{begin.source}, {name}").train()
         for parameter in trainable:
             parameter.requires_grad_(True)
 
