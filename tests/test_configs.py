@@ -46,6 +46,8 @@ def test_every_recipe_survives_one_shrunken_step(recipe, tmp_path):
     words = [*ALWAYS, *SHRUNKEN[content["model"]["class_path"]]]
     if (network := content["model"]["init_args"].get("network")) is not None:
         words += SHRUNKEN[network["class_path"]]
+    if "alignment" in content["model"]["init_args"]:
+        words += ["--model.alignment.layer=blocks.0", "--model.alignment.dim=24"]
     if content["data"]["class_path"].endswith("Latents"):
         words.append(f"--model.autoencoder={TINY_VAE}")
     run = tmp_path / "run"

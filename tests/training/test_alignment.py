@@ -75,6 +75,8 @@ def test_the_head_is_no_part_of_the_model():
 def test_what_does_not_fit_is_said_in_one_line():
     with pytest.raises(ValueError, match=r"layer='blocks.7'.*does not have; e.g. 'blocks.1"):
         aligned("blocks.7").training_step(mapped(2), 0)
+    with pytest.raises(ValueError, match=r"from blocks.0, expected tokens \(b, t, h, w, 16\)"):
+        aligned(dim=16).training_step(mapped(2), 0)
     with pytest.raises(ValueError, match="expected data with maps"):
         aligned().training_step(batch_of(2), 0)
     with pytest.raises(ValueError, match=r"got maps of shape \(2, 5, 3, 4, 6\), expected \(2, 4"):

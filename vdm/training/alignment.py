@@ -85,8 +85,13 @@ class Alignment(nn.Module):
             maps: The truth.
 
         Raises:
-            ValueError: If there are other maps than the head predicts.
+            ValueError: If there are other maps than the head predicts, or tokens of another width.
         """
+        if tokens.ndim != 5 or tokens.shape[-1] != self.head.fc1.in_features:
+            raise ValueError(
+                f"got an output of shape {tuple(tokens.shape)} from {self.layer}, expected tokens "
+                f"(b, t, h, w, {self.head.fc1.in_features}) as alignment.dim says"
+            )
         pred = unpatchify(self.head(F.layer_norm(tokens, tokens.shape[-1:])), self.patch_size)
         if pred.shape != maps.shape:
             raise ValueError(
