@@ -68,10 +68,6 @@ def test_the_loss_is_the_weighted_sum_and_validation_is_that_of_the_prediction_a
     assert results[0] == results[1]
 
 
-def test_the_head_is_no_part_of_the_model():
-    assert "alignment" not in aligned().parts().modules
-
-
 def test_what_does_not_fit_is_said_in_one_line():
     with pytest.raises(ValueError, match=r"layer='blocks.7'.*does not have; e.g. 'blocks.1"):
         aligned("blocks.7").training_step(mapped(2), 0)

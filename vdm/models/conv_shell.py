@@ -43,7 +43,7 @@ class ConvShell(nn.Module):
         options: Widths and depths.
 
     Source:
-        Hoogeboom et al. 2023, "simple diffusion", arXiv:2301.11093, sec. 3.4: a transformer inside
+        Hoogeboom et al. 2023, "simple diffusion", arXiv:2301.11093: a transformer inside
         the convolutional levels of a U-Net; here one level, and patches for its change of size.
     """
 

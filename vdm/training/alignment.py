@@ -32,7 +32,7 @@ class Alignment(nn.Module):
         weight: How much the error of the maps counts beside that of the prediction.
 
     Source:
-        Yu et al. 2024, "Representation Alignment for Generation", arXiv:2410.06940, sec. 3.2, with
+        Yu et al. 2024, "Representation Alignment for Generation", arXiv:2410.06940, with
         the truth in place of features of a trained encoder.
     """
 
